@@ -1,0 +1,1 @@
+"""The provider process: one outbound session, jobs in, bytes out."""

@@ -1,0 +1,1 @@
+"""The doors of the coordinator: HTTP for clients, WebSocket for agents."""

@@ -1,0 +1,1 @@
+"""What the coordinator remembers across restarts."""

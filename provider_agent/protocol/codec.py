@@ -1,0 +1,151 @@
+"""Bytes to frame and back; the one module that knows JSON and base64 of the wire. Knows no turn."""
+
+from collections.abc import Mapping
+
+import msgspec
+import orjson
+import pybase64
+from msgspec import Raw
+
+from provider_agent.protocol import frames
+from provider_agent.protocol.errors import BadFrame, UnknownFrame, rule_of
+from provider_agent.protocol.frames import LEGACY_PROTOCOL, PROTOCOL, Frame
+from provider_agent.protocol.link import Role
+
+PROTOCOL_2_FIELDS: Mapping[type[Frame], tuple[str, ...]] = {
+    frames.AuthChallenge: ("nonce",),
+    frames.AuthResponse: ("pubkey", "signature", "agent_version", "enrollment_code"),
+    frames.AuthOk: ("provider_id",),
+    frames.AuthFailed: ("reason",),
+    frames.Capabilities: ("models", "limits", "metadata"),
+    frames.Job: ("job_id", "model_id", "request", "format", "deadline_ms"),
+    frames.JobCancel: ("job_id",),
+    frames.JobChunk: ("job_id", "data"),
+    frames.JobDone: ("job_id", "tokens", "duration_ms"),
+    frames.JobError: ("job_id", "error_code", "message", "tokens_emitted"),
+    frames.Heartbeat: (
+        "queue_depth",
+        "tokens_per_sec_p50",
+        "p50_latency_ms",
+        "p95_latency_ms",
+        "error_rate_60s",
+        "last_error_at",
+        "last_error_code",
+    ),
+}
+"""What protocol 2 has of each frame. A frame that is not here does not exist for such a peer."""
+
+_PROTOCOL_2_INSIDE: Mapping[str, tuple[str, ...]] = {
+    "models": ("model_id", "input_per_1m", "output_per_1m", "max_concurrent", "backend", "context_window"),
+    "limits": ("max_concurrent_total", "max_tokens_per_minute"),
+    "metadata": ("agent_version",),
+}
+
+_encoder = msgspec.json.Encoder()
+_members = msgspec.json.Decoder(dict[str, Raw])
+_decoders: Mapping[Role, msgspec.json.Decoder[Frame]] = {
+    Role.AGENT: msgspec.json.Decoder(frames.FromAgent),
+    Role.COORDINATOR: msgspec.json.Decoder(frames.FromCoordinator),
+}
+_known_types: Mapping[Role, frozenset[str]] = {
+    role: frozenset(str(frame.__struct_config__.tag) for frame in union.__args__)
+    for role, union in ((Role.AGENT, frames.FromAgent), (Role.COORDINATOR, frames.FromCoordinator))
+}
+
+
+def encode(frame: Frame, protocol: int = PROTOCOL) -> bytes | None:
+    """The frame as one JSON text message, or None when this dialect is silent about it."""
+    if protocol <= LEGACY_PROTOCOL:
+        return _encode_legacy(frame)
+    if isinstance(frame, frames.JobChunk):
+        return encode_chunk(frame.job_id, frame.seq or 0, frame.data, protocol)
+    return _encoder.encode(frame)
+
+
+def encode_chunk(
+    job_id: str, seq: int, data: bytes | bytearray | memoryview, protocol: int = PROTOCOL
+) -> bytes:
+    """A `job_chunk`, put together by hand: the one frame whose cost every token pays."""
+    head = b'{"type":"job_chunk","job_id":' + _encoder.encode(job_id)
+    if protocol > LEGACY_PROTOCOL:
+        head += b',"seq":%d' % seq
+    return head + b',"data":"' + pybase64.b64encode(data) + b'"}'
+
+
+def _encode_legacy(frame: Frame) -> bytes | None:
+    if isinstance(frame, frames.JobError):
+        legacy = rule_of(frame.error_code).legacy
+        if legacy is None:
+            return None
+        frame = msgspec.structs.replace(
+            frame, error_code=legacy.value, tokens_emitted=frame.tokens_emitted or 0
+        )
+    if isinstance(frame, frames.JobDone):
+        known = frame.tokens
+        frame = msgspec.structs.replace(frame, tokens=frames.Tokens.of(known.input or 0, known.output or 0))
+    fields = PROTOCOL_2_FIELDS.get(type(frame))
+    if fields is None:
+        return None
+    whole = _members.decode(_encoder.encode(frame))
+    kept = _only(whole, ("type", *fields))
+    for name, inside in _PROTOCOL_2_INSIDE.items() if isinstance(frame, frames.Capabilities) else ():
+        kept[name] = _narrow(kept[name], inside)
+    return _encoder.encode(kept)
+
+
+def _narrow(part: Raw, names: tuple[str, ...]) -> Raw:
+    """The object, or each object of the list, with these members only."""
+    value = msgspec.json.decode(part, type=dict[str, Raw] | list[dict[str, Raw]])
+    narrow = [_only(each, names) for each in value] if isinstance(value, list) else _only(value, names)
+    return Raw(_encoder.encode(narrow))
+
+
+def _only(whole: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Raw]:
+    return {name: whole[name] for name in names if name in whole}
+
+
+def decode(message: str | bytes, sender: Role) -> Frame:
+    """The frame in a message that `sender` sent.
+
+    Raises:
+        UnknownFrame: well-formed, but of a type that `sender` has no frame for here.
+        BadFrame: anything else that is not a frame; carries `job_id` if that much is readable.
+    """
+    try:
+        return _decoders[sender].decode(message)
+    except msgspec.ValidationError as error:
+        raise _explain(message, sender, str(error)) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadFrame(f"is not valid JSON ({_first_words(error)})") from None
+
+
+def _first_words(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(" (byte")[0][:100]
+
+
+def _explain(message: str | bytes, sender: Role, complaint: str) -> BadFrame | UnknownFrame:
+    """What is wrong with a message that is JSON, but no frame."""
+    try:
+        whole = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return BadFrame("is not valid JSON")
+    if not isinstance(whole, dict):
+        return BadFrame("is not a JSON object")
+    frame_type = whole.get("type")
+    if not isinstance(frame_type, str):
+        return BadFrame("is missing or not text", field="type")
+    if frame_type not in _known_types[sender]:
+        return UnknownFrame(frame_type)
+    reason, _, path = complaint.partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    if reason.startswith("Object missing required field"):  # msgspec names the object, not the field
+        missing = reason.split("`")[1]
+        field, reason = f"{field}.{missing}".lstrip("."), "is missing"
+    return BadFrame(reason, frame_type=frame_type, field=field, job_id=_job_id_in(whole))
+
+
+def _job_id_in(whole: Mapping[str, object]) -> str:
+    try:
+        return msgspec.convert(whole.get("job_id"), frames.JobId)
+    except msgspec.ValidationError:
+        return ""

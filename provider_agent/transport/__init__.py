@@ -1,0 +1,1 @@
+"""How frames travel: asyncio, shared by both sides."""
