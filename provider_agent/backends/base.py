@@ -19,10 +19,33 @@ The tree of the errors; each class carries its wire code, so that nobody maps th
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from provider_agent.protocol.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """What the operator says of one engine (`[[backends]]`), its secret already looked up.
+
+    Attributes:
+        kind: engine family, or `auto` to tell it by its answers.
+        url: base URL, with or without `/v1` or a trailing slash; None for the family's default.
+        name: what to call it; None for one made of kind and port.
+        models: globs of the engine's models that may be used.
+        exclude: globs of those that may not.
+        priority: lower is asked first.
+    """
+
+    kind: str
+    url: str | None = None
+    name: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    models: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    max_concurrent: int | None = None
+    priority: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +78,16 @@ class Call:
         model: the engine's own name of the model; overwrites the body's.
         body: the client's JSON body, unparsed.
         stream: whether the client asked for a stream, for bodies that do not say.
+        first_byte_timeout_s: from the request to the first byte of the answer's body.
+        idle_timeout_s: between two reads after that.
     """
 
     endpoint: str
     model: str
     body: bytes
     stream: bool
+    first_byte_timeout_s: float
+    idle_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
