@@ -1,0 +1,193 @@
+"""A job while it runs, the frame that ends it, the memory of ended ones; decides and waits for nothing."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+from provider_agent.agent.routing import Route
+from provider_agent.backends.base import BackendError, Reply, Usage
+from provider_agent.protocol.errors import ErrorCode, Stage, rule_of
+from provider_agent.protocol.frames import (
+    MAX_MESSAGE_TEXT,
+    Frame,
+    Job,
+    JobDone,
+    JobError,
+    Outcome,
+    Timings,
+    Tokens,
+)
+
+REMEMBER_S = 600.0
+"""How long the outcome of a job answers a repeated dispatch of it (I4)."""
+
+REMEMBER_JOBS = 4096
+"""How many outcomes are remembered at most, so that memory stays flat under any load."""
+
+
+class Outlet(Protocol):
+    """Where a job's frames go; a `Channel` is one."""
+
+    def post(self, frame: Frame) -> None: ...
+    async def relay(self, job_id: str, data: bytes) -> None: ...
+    def finish(self, outcome: Outcome) -> None: ...
+    def discard(self, job_id: str) -> Outcome | None: ...
+
+
+@dataclass(slots=True, eq=False)
+class RunningJob:
+    """One job that holds a slot; times are of the executor's clock.
+
+    Attributes:
+        outlet: the channel that it came by; it is answered there or nowhere.
+        routes: where it may run, in order.
+        route: where it runs now.
+        stopping: why it is being stopped, once it is.
+        stalled_s: how long its bytes waited for the coordinator.
+    """
+
+    job: Job
+    outlet: Outlet
+    routes: tuple[Route, ...]
+    route: Route
+    started_s: float
+    task: asyncio.Task[Outcome] | None = None
+    reply: Reply | None = None
+    stopping: ErrorCode | None = None
+    opened_s: float | None = None
+    first_byte_s: float | None = None
+    stalled_s: float = 0.0
+
+    @property
+    def usage(self) -> Usage:
+        return self.reply.usage if self.reply is not None else Usage()
+
+    def done(self, now_s: float) -> JobDone:
+        """The outcome of a whole answer."""
+        first, opened = self.first_byte_s, self.opened_s
+        return JobDone(
+            job_id=self.job.job_id,
+            tokens=_tokens(self.usage),
+            duration_ms=_milliseconds(now_s - self.started_s),
+            timings=Timings(
+                first_byte_ms=None if first is None else _milliseconds(first - self.started_s),
+                backend_ms=None if opened is None else _milliseconds(now_s - opened),
+                stalled_ms=_milliseconds(self.stalled_s),
+            ),
+        )
+
+    def failed(
+        self, now_s: float, code: ErrorCode, message: str, error: BackendError | None = None
+    ) -> JobError:
+        """The outcome of an answer that is not whole; `error` adds what the engine said."""
+        return JobError(
+            job_id=self.job.job_id,
+            error_code=code.value,
+            message=message[:MAX_MESSAGE_TEXT],
+            tokens_emitted=self.usage.output_tokens,
+            stage=Stage.BEFORE_FIRST_BYTE if self.first_byte_s is None else Stage.STREAMING,
+            retryable=rule_of(code).retryable,
+            retry_after_ms=error.retry_after_ms if error else None,
+            http_status=error.http_status if error else None,
+            tokens=_tokens(self.usage),
+            duration_ms=_milliseconds(now_s - self.started_s),
+        )
+
+
+def refusal(job_id: str, code: ErrorCode, message: str) -> JobError:
+    """The outcome of a job that was never run."""
+    return JobError(
+        job_id=job_id,
+        error_code=code.value,
+        message=message[:MAX_MESSAGE_TEXT],
+        stage=None if code is ErrorCode.UNKNOWN_JOB else Stage.REFUSED,
+        retryable=rule_of(code).retryable,
+    )
+
+
+def cancelled(unsent: Outcome) -> JobError:
+    """What becomes of an outcome whose job is cancelled before the outcome has left."""
+    tokens = unsent.tokens
+    return JobError(
+        job_id=unsent.job_id,
+        error_code=ErrorCode.CANCELLED.value,
+        message="the job was cancelled",
+        tokens_emitted=tokens.output if tokens else None,
+        stage=Stage.STREAMING,
+        retryable=rule_of(ErrorCode.CANCELLED).retryable,
+        tokens=tokens,
+        duration_ms=unsent.duration_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """What telemetry learns of a job that is over. `code` is None when the answer was whole.
+
+    Attributes:
+        latency_s: its whole duration.
+        first_byte_s: until the engine's first byte; None when none came.
+    """
+
+    job_id: str
+    model_id: str
+    backend: str
+    code: ErrorCode | None
+    latency_s: float
+    first_byte_s: float | None
+    usage: Usage
+
+    @classmethod
+    def of(cls, running: RunningJob, outcome: Outcome, now_s: float) -> "EndedJob":
+        first = running.first_byte_s
+        return cls(
+            job_id=running.job.job_id,
+            model_id=running.job.model_id,
+            backend=running.route.backend.name,
+            code=ErrorCode(outcome.error_code) if isinstance(outcome, JobError) else None,
+            latency_s=now_s - running.started_s,
+            first_byte_s=None if first is None else first - running.started_s,
+            usage=running.usage,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    ended_s: float
+    attempt: int
+    outcome: Outcome
+
+
+class OutcomeMemory:
+    """The outcomes of the last minutes, by job id; oldest first."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[str, _Remembered] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def keep(self, now_s: float, job: Job, outcome: Outcome) -> None:
+        self._rows.pop(job.job_id, None)
+        self._rows[job.job_id] = _Remembered(now_s, job.attempt, outcome)
+        while len(self._rows) > REMEMBER_JOBS or self._oldest().ended_s < now_s - REMEMBER_S:
+            self._rows.popitem(last=False)
+
+    def outcome(self, now_s: float, job: Job) -> Outcome | None:
+        """The outcome of this attempt or a later one, if it is still remembered."""
+        row = self._rows.get(job.job_id)
+        if row is None or row.ended_s < now_s - REMEMBER_S or job.attempt > row.attempt:
+            return None
+        return row.outcome
+
+    def _oldest(self) -> _Remembered:
+        return next(iter(self._rows.values()))
+
+
+def _tokens(usage: Usage) -> Tokens:
+    return Tokens.of(usage.input_tokens, usage.output_tokens)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

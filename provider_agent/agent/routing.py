@@ -1,0 +1,147 @@
+"""Which backend serves a model and endpoint, and what is advertised: one table for both; calls no engine.
+
+A model has a public name: its own, or an alias of the operator's. Globs decide over public
+names, and a name that they do not let through has no row here, so it can neither be listed
+nor executed.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from provider_agent.backends.base import Backend, BackendModel
+from provider_agent.backends.discovery import Catalog
+from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import ModelOffer
+
+EMBEDDING_ENDPOINTS = frozenset({"/v1/embeddings", "/api/embed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Integer micro-units of the operator's currency per million tokens; 0 is free."""
+
+    input_per_1m: int = 0
+    output_per_1m: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator decides about models.
+
+    Attributes:
+        expose: globs of the public names that may be listed and executed.
+        hide: globs of those that may not; wins over `expose`.
+        aliases: public name -> the engine's name.
+        max_concurrent: jobs at once over all backends.
+    """
+
+    expose: tuple[str, ...] = ("*",)
+    hide: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    default_price: Price = Price()
+    max_concurrent: int = 8
+
+    def lets_through(self, public_name: str) -> bool:
+        return _matches(public_name, self.expose) and not _matches(public_name, self.hide)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to execute a model: this backend, under the engine's own name for it."""
+
+    backend: Backend
+    model: BackendModel
+
+    @property
+    def endpoints(self) -> frozenset[str]:
+        return self.model.endpoints & EMBEDDING_ENDPOINTS if self.model.is_embedding else self.model.endpoints
+
+    def limit(self, otherwise: int) -> int:
+        """Jobs at once that this route can take."""
+        said = (self.backend.max_concurrent, self.model.max_concurrent, otherwise)
+        return min(limit for limit in said if limit is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a job is not run."""
+
+    code: ErrorCode
+    message: str
+
+
+class RoutingTable:
+    """Public model name -> routes in the order of preference; immutable, rebuilt when the catalog changes."""
+
+    def __init__(self, catalog: Catalog, policy: Policy) -> None:
+        self._policy = policy
+        self._routes = _routes(catalog, policy)
+        self.offers = tuple(self._offer(name) for name in sorted(self._routes))
+        self.fingerprint = "sha256:" + hashlib.sha256(msgspec.json.encode(self.offers)).hexdigest()
+
+    def _offer(self, name: str) -> ModelOffer:
+        routes, policy = self._routes[name], self._policy
+        price = policy.prices.get(name, policy.default_price)
+        windows = [route.model.context_window for route in routes if route.model.context_window is not None]
+        return ModelOffer(
+            model_id=name,
+            backend=routes[0].backend.kind,
+            endpoints=tuple(sorted(frozenset[str]().union(*(route.endpoints for route in routes)))),
+            max_concurrent=min(
+                policy.max_concurrent, sum(route.limit(policy.max_concurrent) for route in routes)
+            ),
+            context_window=min(windows, default=None),
+            input_per_1m=price.input_per_1m,
+            output_per_1m=price.output_per_1m,
+            fingerprint=routes[0].model.fingerprint,
+        )
+
+    def routes(self, model_id: str, endpoint: str) -> tuple[Route, ...] | Refusal:
+        """All routes for a model and endpoint, or the permanent reason why there is none."""
+        routes = self._routes.get(model_id)
+        if routes is None:
+            return Refusal(ErrorCode.MODEL_NOT_LOADED, "no backend of this agent serves that model")
+        fitting = tuple(route for route in routes if endpoint in route.endpoints)
+        if not fitting:
+            return Refusal(ErrorCode.UNSUPPORTED_ENDPOINT, "no backend with that model offers that endpoint")
+        return fitting
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+
+def with_room(routes: Iterable[Route], active: Callable[[Route], tuple[int, int]]) -> tuple[Route, ...]:
+    """The routes that can take one more job now, by priority, then the least loaded first.
+
+    `active(route)` gives how many jobs run on the route's backend, and how many of them with its model.
+    """
+    free: list[tuple[int, float, Route]] = []
+    for route in routes:
+        on_backend, with_model = active(route)
+        backend_limit, model_limit = route.backend.max_concurrent, route.model.max_concurrent
+        if backend_limit is not None and on_backend >= backend_limit:
+            continue
+        if model_limit is not None and with_model >= model_limit:
+            continue
+        load = max(on_backend / (backend_limit or 1024), with_model / (model_limit or 1024))
+        free.append((route.backend.priority, load, route))
+    return tuple(route for _, _, route in sorted(free, key=lambda each: each[:2]))
+
+
+def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
+    found: dict[str, list[Route]] = {}
+    for entry in catalog.entries:
+        for model in entry.models:
+            names = [model.model_id, *(a for a, target in policy.aliases.items() if target == model.model_id)]
+            for name in filter(policy.lets_through, names):
+                found.setdefault(name, []).append(Route(entry.backend, model))
+    return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}
+
+
+def _matches(name: str, globs: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, glob) for glob in globs)

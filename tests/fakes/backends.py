@@ -1,0 +1,99 @@
+"""Backends that follow a script; their trouble is in the script."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from provider_agent.backends.base import BackendModel, Call, Usage
+
+CHAT = "/v1/chat/completions"
+
+Step = bytes | Exception | asyncio.Event
+"""Bytes to relay, an error to raise, or an event to wait for."""
+
+
+class ScriptedReply:
+    """Plays the steps of one answer; usage is known from the first byte on."""
+
+    http_status = 200
+    content_type = "text/event-stream"
+
+    def __init__(self, steps: Sequence[Step], usage: Usage) -> None:
+        self._steps = steps
+        self._known = usage
+        self.usage = Usage()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for step in self._steps:
+            match step:
+                case bytes():
+                    self.usage = self._known
+                    yield step
+                case asyncio.Event():
+                    await step.wait()
+                case _:
+                    raise step
+
+
+class ScriptedBackend:
+    """Answers each call with the same steps, or fails to open with `refuses`.
+
+    Attributes:
+        calls: what was asked, in order.
+        open_connections: connections to the engine at this moment.
+        most_open: the most there ever were.
+    """
+
+    def __init__(
+        self,
+        *steps: Step,
+        name: str = "scripted",
+        models: Sequence[str] = ("m",),
+        max_concurrent: int | None = None,
+        priority: int = 100,
+        refuses: Exception | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        self.name = name
+        self.kind = "openai"
+        self.url = "http://127.0.0.1:9"
+        self.max_concurrent = max_concurrent
+        self.priority = priority
+        self.models = tuple(BackendModel(model, frozenset({CHAT})) for model in models)
+        self.steps = steps
+        self.refuses = refuses
+        self.usage = usage or Usage(3, 5)
+        self.calls: list[Call] = []
+        self.open_connections = 0
+        self.most_open = 0
+
+    async def list_models(self) -> tuple[BackendModel, ...]:
+        return self.models
+
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[ScriptedReply]:
+        self.calls.append(call)
+        if self.refuses is not None:
+            raise self.refuses
+        self.open_connections += 1
+        self.most_open = max(self.most_open, self.open_connections)
+        try:
+            yield ScriptedReply(self.steps, self.usage)
+        finally:
+            await self.close()
+            self.open_connections -= 1
+
+    async def close(self) -> None:
+        """Closing takes a turn of the loop, as it does on a socket."""
+        await asyncio.sleep(0)
+
+
+class BackendThatClosesLate(ScriptedBackend):
+    """Its connection is closed only once `closed` is set, whatever happens to the job meanwhile."""
+
+    def __init__(self, *steps: Step, **options: object) -> None:
+        super().__init__(*steps, **options)  # type: ignore[arg-type]
+        self.closed = asyncio.Event()
+
+    async def close(self) -> None:
+        await asyncio.shield(self.closed.wait())
