@@ -1,0 +1,54 @@
+"""What the commands say: events and results on stdout, sentences on stderr; knows no command."""
+
+import json
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import NoReturn, TextIO
+
+import typer
+
+OnEvent = Callable[[str, dict[str, object]], None]
+
+
+class ExitCode(IntEnum):
+    """How a command ended; the numbers are those of sysexits."""
+
+    OK = 0
+    USAGE = 64
+    """The command line cannot be read."""
+    NOT_FOUND = 66
+    """What the command line names does not exist."""
+    UNAVAILABLE = 69
+    """Something outside is in the way, such as a port in use: starting again later may help."""
+    REPLACED = 75
+    """A newer connection of the same identity took over."""
+    CONFIG = 78
+    """The configuration is wrong, or the other side refused for good: starting again cannot help."""
+
+
+def fail(sentence: str, code: ExitCode) -> NoReturn:
+    """End the command with one sentence on stderr."""
+    say(f"provider-agent: {sentence}")
+    raise typer.Exit(code)
+
+
+def say(sentence: str) -> None:
+    """An explanation for the person at the terminal; never part of what a script reads."""
+    typer.echo(sentence, err=True)
+
+
+def print_json(value: object, stream: TextIO | None = None) -> None:
+    """One JSON document on one line, flushed: whoever reads the pipe sees it at once."""
+    sink = sys.stdout if stream is None else stream
+    sink.write(json.dumps(value, default=str) + "\n")
+    sink.flush()
+
+
+def json_events(stream: TextIO | None = None) -> OnEvent:
+    """An `on_event` that prints each event as one line `{"event": NAME, …}`."""
+
+    def on_event(name: str, fields: dict[str, object]) -> None:
+        print_json({"event": name, **fields}, stream)
+
+    return on_event
