@@ -1,0 +1,406 @@
+"""A link over a socket: two lanes out, frames in. Knows turns and order, but no WebSocket and no job.
+
+What leaves, and when:
+
+1. Control frames enter at once and leave first, in the order of entry.
+2. Chunks wait in a lane per job, and the lanes take turns. What waits in one lane merges into
+   one frame when its turn comes: up to `MERGED_BYTES`, or `TURN_BYTES` while other lanes wait.
+3. An outcome whose job has chunks waiting enters that job's lane, any other one the control
+   lane. So it never overtakes its own chunks, and never waits for those of others.
+4. A `seq` is taken when its frame is put together, and nothing waits between that and the socket.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Protocol
+
+import msgspec
+
+from provider_agent.protocol.codec import decode, encode, encode_chunk
+from provider_agent.protocol.errors import UnknownFrame
+from provider_agent.protocol.frames import Frame, JobChunk, JobDone, Outcome
+from provider_agent.protocol.link import Link
+from provider_agent.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+LANE_BYTES = 256 * 1024
+"""How much of one job waits at most (but for one read of the backend) before `relay` waits, too."""
+
+MERGED_BYTES = 64 * 1024
+"""The largest payload of a chunk frame."""
+
+TURN_BYTES = 16 * 1024
+"""The largest payload of a chunk frame while other jobs wait for their turn."""
+
+FLUSH_TIMEOUT_S = 1.0
+"""How long a close waits for the frames that were posted before it."""
+
+_NAMED_UNKNOWN_TYPES = 16  # a peer that invents types must not fill the log
+
+
+class ChannelClosed(Exception):
+    """The conversation is over, cleanly or not.
+
+    Attributes:
+        code: of the close frame; None when there was none.
+        reason: of the close frame, or in our words what became of the connection.
+        by_us: whether this side ended it.
+    """
+
+    def __init__(self, code: int | None, reason: str, *, by_us: bool = False) -> None:
+        super().__init__(code, reason, by_us)
+        self.code = code
+        self.reason = reason
+        self.by_us = by_us
+
+    def __str__(self) -> str:
+        why = f": {self.reason}" if self.reason else ""
+        if self.code is None:
+            return f"the connection was {'given up' if self.by_us else 'lost'}{why}"
+        return f"{'we' if self.by_us else 'the peer'} closed the connection with {self.code}{why}"
+
+
+class BackpressureTimeout(Exception):
+    """The peer did not take a job's bytes for too long."""
+
+    def __init__(self, job_id: str, timeout_s: float) -> None:
+        super().__init__(job_id, timeout_s)
+        self.job_id = job_id
+        self.timeout_s = timeout_s
+
+    def __str__(self) -> str:
+        return f"the coordinator took no bytes of this job for {self.timeout_s:g} s"
+
+
+class Socket(Protocol):
+    """What a channel needs to reach its peer."""
+
+    async def receive(self) -> bytes:
+        """The next text message; may be cancelled without loss. Raises ChannelClosed."""
+        ...
+
+    async def send(self, message: bytes) -> None:
+        """Send one text message; waits while too much is buffered. Raises ChannelClosed."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye; bounded to about a second, and never raises."""
+        ...
+
+
+class _Lane:
+    """What waits of one job, and what has left of it.
+
+    Attributes:
+        chunks: waiting bytes in order; the lane is in `Channel._ready` exactly while there are any.
+        waiting_bytes: their sum.
+        outcome: the end of the job, once it waits behind the chunks.
+        seq: of the next chunk frame, and thereby how many have left.
+        sent_bytes: payload that has left.
+        room: set when something has left; made when somebody waits for it first.
+    """
+
+    __slots__ = ("chunks", "job_id", "outcome", "room", "sent_bytes", "seq", "waiting_bytes")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.chunks: deque[bytes | memoryview] = deque()
+        self.waiting_bytes = 0
+        self.outcome: Outcome | None = None
+        self.seq = 0
+        self.sent_bytes = 0
+        self.room: asyncio.Event | None = None
+
+    def take(self, limit_bytes: int) -> bytes | memoryview:
+        """The next payload: as many chunks as fit, or the head of one that is larger."""
+        chunks = self.chunks
+        data = chunks.popleft()
+        if len(data) > limit_bytes:
+            whole = memoryview(data)
+            data = whole[:limit_bytes]
+            chunks.appendleft(whole[limit_bytes:])
+        elif chunks and len(data) + len(chunks[0]) <= limit_bytes:
+            data = self._merge(data, limit_bytes)
+        self.waiting_bytes -= len(data)
+        self.sent_bytes += len(data)
+        return data
+
+    def _merge(self, first: bytes | memoryview, limit_bytes: int) -> bytes:
+        parts, size = [first], len(first)
+        while self.chunks and size + len(self.chunks[0]) <= limit_bytes:
+            parts.append(self.chunks.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def made_room(self) -> None:
+        if self.room is not None:
+            self.room.set()
+
+    def stamp(self, outcome: Outcome) -> Outcome:
+        """The outcome with the count of what really left before it."""
+        if isinstance(outcome, JobDone):
+            return msgspec.structs.replace(outcome, seq=self.seq, chunks=self.seq, bytes=self.sent_bytes)
+        return msgspec.structs.replace(outcome, seq=self.seq, bytes_sent=self.sent_bytes)
+
+
+class Channel:
+    """One conversation over one socket. Run `write` as a task beside the reader.
+
+    Attributes:
+        link: whose turn it is, and which dialect.
+        unknown_frames: how many frames were ignored because their type is not known here.
+    """
+
+    def __init__(
+        self,
+        socket: Socket,
+        link: Link,
+        *,
+        lane_bytes: int = LANE_BYTES,
+        backpressure_timeout_s: float = 5.0,
+        flush_timeout_s: float = FLUSH_TIMEOUT_S,
+    ) -> None:
+        self.link = link
+        self.unknown_frames = 0
+        self._socket = socket
+        self._lane_bytes = lane_bytes
+        self._backpressure_timeout_s = backpressure_timeout_s
+        self._flush_timeout_s = flush_timeout_s
+        self._unknown_types: set[str] = set()
+        self._control: deque[bytes] = deque()
+        self._lanes: dict[str, _Lane] = {}
+        self._ready: deque[_Lane] = deque()  # those with chunks, in the order of their turns
+        self._closed: ChannelClosed | None = None
+        self._has_writer = False
+        self._sleeper: asyncio.Future[None] | None = None  # the writer waits on it for work
+        self._flushed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        waiting = f"{len(self._control)} control, {len(self._ready)} of {len(self._lanes)} lanes waiting"
+        return f"<Channel {self._closed or waiting}, {self.link!r}>"
+
+    @property
+    def protocol(self) -> int:
+        """The dialect in use."""
+        return self.link.protocol
+
+    # --- in -------------------------------------------------------------------------------
+
+    async def receive(self) -> Frame:
+        """The peer's next frame; one of an unknown type is counted and skipped.
+
+        Raises:
+            BadFrame, RemoteTurnError: this message was wrong; the next one can still be received.
+            ChannelClosed: the conversation is over.
+        """
+        sender = self.link.role.peer
+        while True:
+            try:
+                message = await self._socket.receive()
+            except ChannelClosed as closed:
+                self._end(closed)
+                raise
+            try:
+                frame = decode(message, sender)
+            except UnknownFrame as unknown:
+                self._count_unknown(unknown.frame_type)
+                continue
+            self.link.receive(frame)
+            return frame
+
+    def _count_unknown(self, frame_type: str) -> None:
+        self.unknown_frames += 1
+        if frame_type not in self._unknown_types and len(self._unknown_types) < _NAMED_UNKNOWN_TYPES:
+            self._unknown_types.add(frame_type)
+            log.warning("unknown_frame_ignored", frame_type=frame_type[:64])
+
+    # --- out: entering --------------------------------------------------------------------
+
+    def post(self, frame: Frame) -> None:
+        """Send a control frame; never waits.
+
+        Nothing is sent where the peer's dialect is silent about it, or the channel is closed.
+
+        Raises:
+            LocalTurnError: it is not our turn to say that.
+        """
+        if self._closed is not None:
+            return
+        self.link.send(frame)
+        message = encode(frame, self.link.protocol)
+        if message is not None:
+            self._control.append(message)
+            self._wake()
+
+    async def relay(self, job_id: str, data: bytes) -> None:
+        """Send bytes of a job's answer; does not suspend while the job's lane has room.
+
+        Raises:
+            BackpressureTimeout: the lane stayed full; `data` was not taken.
+            ChannelClosed: the conversation is over.
+        """
+        lane = self._lanes.get(job_id)
+        if lane is None:
+            lane = self._open_lane(job_id)
+        if lane.waiting_bytes >= self._lane_bytes or lane.outcome is not None:
+            lane = await self._lane_with_room(job_id)
+        if not data:
+            return
+        if not lane.chunks:
+            self._ready.append(lane)
+        lane.chunks.append(data)
+        lane.waiting_bytes += len(data)
+        if self._sleeper is not None:
+            self._wake()
+
+    def finish(self, outcome: Outcome) -> None:
+        """Send the end of a job behind whatever waits of it; never waits. It is stamped on leaving.
+
+        An outcome that still waits there, of an earlier attempt, is replaced.
+
+        Raises:
+            LocalTurnError: it is not our turn to say that.
+        """
+        if self._closed is not None:
+            return
+        self.link.send(outcome)
+        lane = self._lanes.get(outcome.job_id) or _Lane(outcome.job_id)
+        lane.outcome = outcome
+        if not lane.chunks:
+            self._end_lane(lane)
+            self._wake()
+
+    def discard(self, job_id: str) -> Outcome | None:
+        """Drop what waits of a job. An outcome that waited behind it is dropped, too, and returned."""
+        lane = self._lanes.get(job_id)
+        if lane is None:
+            return None
+        if lane.chunks:
+            self._ready.remove(lane)
+            lane.chunks.clear()
+            lane.waiting_bytes = 0
+        unsent, lane.outcome = lane.outcome, None
+        lane.made_room()
+        return unsent
+
+    def _open_lane(self, job_id: str) -> _Lane:
+        """A lane for a job's first bytes; whether it is our turn is asked once, not for each chunk."""
+        if self._closed is not None:
+            raise _again(self._closed)
+        self.link.send(JobChunk(job_id=job_id, data=b""))
+        lane = self._lanes[job_id] = _Lane(job_id)
+        return lane
+
+    async def _lane_with_room(self, job_id: str) -> _Lane:
+        """The job's lane, once it has room. An outcome in it is that of an earlier attempt: it goes first."""
+        try:
+            async with asyncio.timeout(self._backpressure_timeout_s):
+                while True:
+                    lane = self._lanes.get(job_id) or self._open_lane(job_id)
+                    if lane.waiting_bytes < self._lane_bytes and lane.outcome is None:
+                        return lane
+                    lane.room = lane.room or asyncio.Event()
+                    lane.room.clear()
+                    await lane.room.wait()
+        except TimeoutError:
+            raise BackpressureTimeout(job_id, self._backpressure_timeout_s) from None
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    # --- out: leaving ---------------------------------------------------------------------
+
+    async def write(self) -> None:
+        """Send what enters until the conversation is over; always ends in ChannelClosed."""
+        self._has_writer = True
+        try:
+            while True:
+                await self._send_waiting()
+                await self._sleep()
+        except ChannelClosed as closed:
+            self._end(closed)
+            raise
+        finally:
+            self._has_writer = False
+            self._flushed.set()
+
+    async def _send_waiting(self) -> None:
+        send = self._socket.send
+        while True:
+            if self._control:
+                await send(self._control.popleft())
+            elif self._ready:
+                await send(self._next_chunk())
+            else:
+                return
+
+    def _next_chunk(self) -> bytes:
+        lane = self._ready.popleft()
+        data = lane.take(TURN_BYTES if self._ready else MERGED_BYTES)
+        seq = lane.seq
+        lane.seq += 1
+        if lane.chunks:
+            self._ready.append(lane)
+        elif lane.outcome is not None:
+            self._end_lane(lane)
+        if lane.room is not None:
+            lane.made_room()
+        return encode_chunk(lane.job_id, seq, data, self.link.protocol)
+
+    def _end_lane(self, lane: _Lane) -> None:
+        """Let the outcome leave, and forget the lane."""
+        self._lanes.pop(lane.job_id, None)
+        outcome, lane.outcome = lane.outcome, None
+        message = encode(lane.stamp(outcome), self.link.protocol) if outcome is not None else None
+        if message is not None:
+            self._control.append(message)
+
+    async def _sleep(self) -> None:
+        self._flushed.set()
+        if self._closed is not None:
+            raise _again(self._closed)
+        self._sleeper = asyncio.get_running_loop().create_future()
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+
+    # --- the end --------------------------------------------------------------------------
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Send what waits, for a second at most, then say goodbye; never raises."""
+        if self._closed is None:
+            with contextlib.suppress(ChannelClosed, TimeoutError):
+                async with asyncio.timeout(self._flush_timeout_s):
+                    await self._flush()
+        self._end(ChannelClosed(code, reason, by_us=True))
+        await self._socket.close(code, reason)
+
+    async def _flush(self) -> None:
+        """Until nothing waits; without a writer (any more) we are the one who sends."""
+        if not self._has_writer:
+            await self._send_waiting()
+        elif self._sleeper is None or self._sleeper.done():
+            self._flushed.clear()
+            await self._flushed.wait()
+
+    def _end(self, closed: ChannelClosed) -> None:
+        """Note the end, once: what waits is dropped, and whoever waits learns of it."""
+        if self._closed is not None:
+            return
+        self._closed = closed
+        lanes = tuple(self._lanes.values())
+        self._lanes.clear()
+        self._ready.clear()
+        self._control.clear()
+        for lane in lanes:
+            lane.made_room()
+        self._wake()
+
+
+def _again(closed: ChannelClosed) -> ChannelClosed:
+    """The same end as a new exception: one that is raised twice collects tracebacks."""
+    return ChannelClosed(closed.code, closed.reason, by_us=closed.by_us)
