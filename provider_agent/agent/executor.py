@@ -52,6 +52,7 @@ class Executor:
         *,
         clock: Callable[[], float],
         on_end: Callable[[EndedJob], None] = lambda _: None,
+        on_refused: Callable[[ErrorCode], None] = lambda _: None,
         on_unreachable: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.table = table
@@ -59,6 +60,7 @@ class Executor:
         self.draining = False
         self._clock = clock
         self._on_end = on_end
+        self._on_refused = on_refused
         self._on_unreachable = on_unreachable
         self._running: dict[str, RunningJob] = {}
         self._memory = OutcomeMemory()
@@ -163,6 +165,7 @@ class Executor:
     def _refuse(self, job: Job, outlet: Outlet, code: ErrorCode, message: str) -> None:
         log.info("job_refused", job_id=job.job_id, model_id=job.model_id, code=code.value)
         outlet.post(refusal(job.job_id, code, message))
+        self._on_refused(code)
 
     def _start(self, running: RunningJob) -> None:
         self._running[running.job.job_id] = running
@@ -262,6 +265,7 @@ class Executor:
                 if running.first_byte_s is None:
                     running.first_byte_s = read_s
                 await relay(job.job_id, data)
+                running.relayed_bytes += len(data)
                 running.stalled_s += clock() - read_s
 
     def _call(self, job: Job, route: Route) -> Call:

@@ -58,6 +58,7 @@ class RunningJob:
     opened_s: float | None = None
     first_byte_s: float | None = None
     stalled_s: float = 0.0
+    relayed_bytes: int = 0
 
     @property
     def usage(self) -> Usage:
@@ -136,6 +137,7 @@ class EndedJob:
     code: ErrorCode | None
     latency_s: float
     first_byte_s: float | None
+    relayed_bytes: int
     usage: Usage
 
     @classmethod
@@ -148,6 +150,7 @@ class EndedJob:
             code=ErrorCode(outcome.error_code) if isinstance(outcome, JobError) else None,
             latency_s=now_s - running.started_s,
             first_byte_s=None if first is None else first - running.started_s,
+            relayed_bytes=running.relayed_bytes,
             usage=running.usage,
         )
 

@@ -21,14 +21,6 @@ EMBEDDING_ENDPOINTS = frozenset({"/v1/embeddings", "/api/embed"})
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """Integer micro-units of the operator's currency per million tokens; 0 is free."""
-
-    input_per_1m: int = 0
-    output_per_1m: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator decides about models.
 
@@ -36,14 +28,15 @@ class Policy:
         expose: globs of the public names that may be listed and executed.
         hide: globs of those that may not; wins over `expose`.
         aliases: public name -> the engine's name.
+        price_of: what a million tokens of input, and of output, of a public name cost: integer
+            micro-units of the operator's currency; 0 is free.
         max_concurrent: jobs at once over all backends.
     """
 
     expose: tuple[str, ...] = ("*",)
     hide: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    prices: Mapping[str, Price] = field(default_factory=dict)
-    default_price: Price = Price()
+    price_of: Callable[[str], tuple[int, int]] = lambda _: (0, 0)
     max_concurrent: int = 8
 
     def lets_through(self, public_name: str) -> bool:
@@ -86,7 +79,7 @@ class RoutingTable:
 
     def _offer(self, name: str) -> ModelOffer:
         routes, policy = self._routes[name], self._policy
-        price = policy.prices.get(name, policy.default_price)
+        input_per_1m, output_per_1m = policy.price_of(name)
         windows = [route.model.context_window for route in routes if route.model.context_window is not None]
         return ModelOffer(
             model_id=name,
@@ -96,8 +89,8 @@ class RoutingTable:
                 policy.max_concurrent, sum(route.limit(policy.max_concurrent) for route in routes)
             ),
             context_window=min(windows, default=None),
-            input_per_1m=price.input_per_1m,
-            output_per_1m=price.output_per_1m,
+            input_per_1m=input_per_1m,
+            output_per_1m=output_per_1m,
             fingerprint=routes[0].model.fingerprint,
         )
 

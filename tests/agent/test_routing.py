@@ -1,0 +1,158 @@
+"""What is advertised is what executes, in the operator's order."""
+
+from collections.abc import Sequence
+
+from provider_agent.agent.routing import Policy, Refusal, Route, RoutingTable, with_room
+from provider_agent.backends.base import BackendModel
+from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.protocol.errors import ErrorCode
+from tests.fakes.backends import CHAT, ScriptedBackend
+
+EMBEDDINGS = "/v1/embeddings"
+
+
+def table(*backends: ScriptedBackend, policy: Policy | None = None) -> RoutingTable:
+    entries = tuple(CatalogEntry(backend, backend.models, healthy=True) for backend in backends)
+    return RoutingTable(Catalog(entries), policy or Policy())
+
+
+def names(routes: Sequence[Route] | Refusal) -> list[str]:
+    assert not isinstance(routes, Refusal)
+    return [route.backend.name for route in routes]
+
+
+def nothing_runs(_: Route) -> tuple[int, int]:
+    return 0, 0
+
+
+def test_a_model_is_routed_to_the_backend_that_lists_it() -> None:
+    """The ordinary case: one backend, one model."""
+    assert names(table(ScriptedBackend(name="a")).routes("m", CHAT)) == ["a"]
+
+
+def test_the_offer_names_the_backend_that_will_execute() -> None:
+    """What is advertised is what executes (field note 23)."""
+    cheap, dear = ScriptedBackend(name="a", priority=1), ScriptedBackend(name="b", priority=2)
+    offers = table(dear, cheap).offers
+
+    assert [(offer.model_id, offer.backend) for offer in offers] == [("m", cheap.kind)]
+    assert names(table(dear, cheap).routes("m", CHAT)) == ["a", "b"]
+
+
+def test_a_hidden_model_cannot_be_executed_by_name() -> None:
+    """Exposure is enforced at execution, not only in the listing (field note 24)."""
+    hidden = table(ScriptedBackend(models=("public", "private")), policy=Policy(hide=("priv*",)))
+
+    assert [offer.model_id for offer in hidden.offers] == ["public"]
+    refusal = hidden.routes("private", CHAT)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is ErrorCode.MODEL_NOT_LOADED
+
+
+def test_only_what_the_allow_list_names_is_exposed() -> None:
+    """`expose` is an allow-list of globs; `hide` wins over it."""
+    policy = Policy(expose=("llama*",), hide=("*-base",))
+    listed = table(ScriptedBackend(models=("llama3", "llama3-base", "qwen")), policy=policy).offers
+
+    assert [offer.model_id for offer in listed] == ["llama3"]
+
+
+def test_an_alias_runs_under_the_engines_own_name() -> None:
+    """An alias is a second public name; the engine is asked under its own."""
+    aliased = table(
+        ScriptedBackend(models=("llama3.2:3b",)), policy=Policy(aliases={"llama3": "llama3.2:3b"})
+    )
+    routes = aliased.routes("llama3", CHAT)
+
+    assert not isinstance(routes, Refusal)
+    assert [route.model.model_id for route in routes] == ["llama3.2:3b"]
+    assert [offer.model_id for offer in aliased.offers] == ["llama3", "llama3.2:3b"]
+
+
+def test_a_glob_decides_over_public_names() -> None:
+    """Hiding the engine's name leaves the alias in place."""
+    policy = Policy(hide=("llama3.2:*",), aliases={"llama3": "llama3.2:3b"})
+    offers = table(ScriptedBackend(models=("llama3.2:3b",)), policy=policy).offers
+
+    assert [offer.model_id for offer in offers] == ["llama3"]
+
+
+def test_an_endpoint_that_no_backend_offers_is_refused_as_such() -> None:
+    """The model exists, the endpoint does not: a reason of its own."""
+    refusal = table(ScriptedBackend()).routes("m", EMBEDDINGS)
+
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is ErrorCode.UNSUPPORTED_ENDPOINT
+
+
+def test_an_embedding_model_is_offered_for_embeddings_only() -> None:
+    """An engine may list every endpoint for every model; chat with an embedding model is no use."""
+    backend = ScriptedBackend()
+    backend.models = (BackendModel("m", frozenset({CHAT, EMBEDDINGS}), is_embedding=True),)
+
+    assert [offer.endpoints for offer in table(backend).offers] == [(EMBEDDINGS,)]
+    assert isinstance(table(backend).routes("m", CHAT), Refusal)
+
+
+def test_offers_add_up_slots_but_never_beyond_the_agents_own() -> None:
+    """Two backends with three slots each, an agent with four."""
+    backends = [ScriptedBackend(name=name, max_concurrent=3) for name in "ab"]
+
+    assert [o.max_concurrent for o in table(*backends, policy=Policy(max_concurrent=8)).offers] == [6]
+    assert [o.max_concurrent for o in table(*backends, policy=Policy(max_concurrent=4)).offers] == [4]
+
+
+def test_a_price_of_its_own_wins_over_the_default() -> None:
+    """Prices are integers per million tokens."""
+    policy = Policy(price_of=lambda name: (5, 7) if name == "m" else (1, 2))
+    offers = table(ScriptedBackend(models=("m", "n")), policy=policy).offers
+
+    assert [(o.input_per_1m, o.output_per_1m) for o in offers] == [(5, 7), (1, 2)]
+
+
+def test_the_fingerprint_changes_only_with_the_offers() -> None:
+    """A coordinator sees at a glance whether anything changed."""
+    same, other = table(ScriptedBackend()), table(ScriptedBackend(models=("n",)))
+
+    assert table(ScriptedBackend()).fingerprint == same.fingerprint
+    assert other.fingerprint != same.fingerprint
+
+
+def test_the_least_loaded_of_equal_backends_comes_first() -> None:
+    """Two engines with one model share the load (field note 25)."""
+    a, b = ScriptedBackend(name="a", max_concurrent=4), ScriptedBackend(name="b", max_concurrent=4)
+    routes = table(a, b).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    assert names(with_room(routes, lambda route: (2, 2) if route.backend is a else (1, 1))) == ["b", "a"]
+
+
+def test_priority_goes_before_load() -> None:
+    """The operator's order is kept while there is room."""
+    a = ScriptedBackend(name="a", max_concurrent=4, priority=1)
+    b = ScriptedBackend(name="b", max_concurrent=4, priority=2)
+    routes = table(b, a).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    assert names(with_room(routes, lambda route: (3, 3) if route.backend is a else (0, 0))) == ["a", "b"]
+
+
+def test_a_full_backend_is_left_out() -> None:
+    """Its own limit counts, whatever the agent's is."""
+    a, b = ScriptedBackend(name="a", max_concurrent=1), ScriptedBackend(name="b")
+    routes = table(a, b).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    assert names(with_room(routes, lambda route: (1, 1) if route.backend is a else (9, 9))) == ["b"]
+    assert names(with_room(routes, nothing_runs)) == ["a", "b"]
+
+
+def test_a_model_with_fewer_slots_than_its_backend_is_full_first() -> None:
+    """The engine's own slots for a model count, too."""
+    backend = ScriptedBackend(max_concurrent=8)
+    backend.models = (BackendModel("m", frozenset({CHAT}), max_concurrent=2),)
+    routes = table(backend).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    assert names(with_room(routes, lambda _: (5, 1))) == ["scripted"]
+    assert with_room(routes, lambda _: (5, 2)) == ()
