@@ -1,0 +1,169 @@
+"""Ollama's own API: requests read, answers written; knows no HTTP server.
+
+Durations are nanoseconds. A tool is never called: this API cannot demand one.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal
+
+from provider_agent.simulator import text
+from provider_agent.simulator.forms import Timing, to_json
+from provider_agent.simulator.openai_tasks import content_text, stops_of
+from provider_agent.simulator.task import Answer, BadTask, Task
+
+VERSION = "0.12.0"
+"""What the API is shaped after, not what is running."""
+
+Endpoint = Literal["chat", "generate"]
+Json = Mapping[str, Any]
+
+_FOREVER = "2318-01-01T00:00:00Z"
+_SIZE_BYTES = 4_000_000_000
+
+
+def read_chat(body: Json) -> Task:
+    """A body of `/api/chat`. Raises BadTask."""
+    messages = body.get("messages") or []
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise BadTask("messages must be a list of objects")
+    parts = [f"{message.get('role', 'user')}\n{content_text(message.get('content'))}" for message in messages]
+    return _read(body, "\n".join(parts))
+
+
+def read_generate(body: Json) -> Task:
+    """A body of `/api/generate`. Raises BadTask."""
+    return _read(body, "\n".join(part for part in (body.get("system"), body.get("prompt")) if part))
+
+
+def normal_name(model: str) -> str:
+    """A name with its tag; `latest` goes without saying."""
+    return model if ":" in model else f"{model}:latest"
+
+
+class OllamaForm:
+    """Answers of `/api/chat` and `/api/generate`: one JSON object a line."""
+
+    stream_type: ClassVar[str] = "application/x-ndjson"
+
+    def __init__(self, task: Task, endpoint: Endpoint, now: datetime) -> None:
+        self._endpoint = endpoint
+        self._base = {"model": task.model, "created_at": now.isoformat().replace("+00:00", "Z")}
+        hole = "\0"
+        self._before, self._after = self._line(hole, done=False).split(to_json(hole))
+
+    def begin(self) -> bytes:
+        return b""
+
+    def piece(self, token: str) -> bytes:
+        return self._before + text.quoted(token) + self._after
+
+    def end(self, answer: Answer, timing: Timing, /, *, marked: bool) -> bytes:
+        return self._last("", answer, timing) if marked else b""
+
+    def error(self, message: str) -> bytes:
+        return to_json({"error": message}) + b"\n"
+
+    def refusal(self, _status: int, message: str, /) -> bytes:
+        return to_json({"error": message})
+
+    def whole(self, answer: Answer, timing: Timing, /) -> bytes:
+        return self._last(answer.text, answer, timing)
+
+    def nothing_asked(self, *, unload: bool) -> bytes:
+        """The answer to a request that only loads or unloads the model."""
+        return self._line("", done=True, done_reason="unload" if unload else "load")
+
+    def _last(self, said: str, answer: Answer, timing: Timing) -> bytes:
+        return self._line(said, done=True, done_reason=answer.finish, **_numbers(answer, timing))
+
+    def _line(self, said: str, **fields: Any) -> bytes:
+        content: Json = {"response": said}
+        if self._endpoint == "chat":
+            content = {"message": {"role": "assistant", "content": said}}
+        return to_json({**self._base, **content, **fields}) + b"\n"
+
+
+def tags(models: Sequence[str], now: datetime) -> dict[str, Any]:
+    """`/api/tags`: what is on disk."""
+    return {"models": [{**_card(model), "modified_at": now.isoformat()} for model in models]}
+
+
+def loaded(models: Sequence[str], context_window: int) -> dict[str, Any]:
+    """`/api/ps`: what is in memory; here everything, and for good."""
+    more = {"expires_at": _FOREVER, "size_vram": _SIZE_BYTES, "context_length": context_window}
+    return {"models": [{**_card(model), **more} for model in models]}
+
+
+def show(model: str, context_window: int) -> dict[str, Any]:
+    """`/api/show`: one model."""
+    info = {
+        "general.architecture": "simulated",
+        "general.parameter_count": 7_000_000_000,
+        "simulated.context_length": context_window,
+        "simulated.embedding_length": 64,
+    }
+    return {
+        "details": _card(model)["details"],
+        "model_info": info,
+        "capabilities": ["completion"],
+        "modified_at": datetime.now(UTC).isoformat(),
+    }
+
+
+def _read(body: Json, prompt: str) -> Task:
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        raise BadTask("model is required")
+    options = body.get("options") or {}
+    if not isinstance(options, dict):
+        raise BadTask("options must be an object")
+    limit = options.get("num_predict")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
+        raise BadTask('option "num_predict" must be of type integer')
+    return Task(
+        model=body["model"],
+        prompt=prompt,
+        stream=body.get("stream") is not False,
+        max_tokens=limit if limit is not None and limit >= 0 else None,
+        stops=stops_of(options.get("stop")),
+        seed=str(options.get("seed") or ""),
+        schema=_schema(body.get("format")),
+    )
+
+
+def _schema(wanted: Any) -> Json | None:
+    if not wanted:
+        return None
+    if wanted == "json":
+        return {}
+    if not isinstance(wanted, dict):
+        raise BadTask("format must be json or a schema")
+    return wanted
+
+
+def _numbers(answer: Answer, timing: Timing) -> dict[str, int]:
+    """Zeros are left out, as Go does."""
+    numbers = {
+        "total_duration": timing.total_ns,
+        "load_duration": 1_000_000,
+        "prompt_eval_count": answer.prompt_tokens,
+        "prompt_eval_duration": timing.first_token_ns,
+        "eval_count": answer.output_tokens,
+        "eval_duration": timing.total_ns - timing.first_token_ns,
+    }
+    return {name: number for name, number in numbers.items() if number}
+
+
+def _card(model: str) -> dict[str, Any]:
+    name = normal_name(model)
+    details = {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "simulated",
+        "families": ["simulated"],
+        "parameter_size": "7B",
+        "quantization_level": "Q4_K_M",
+    }
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return {"name": name, "model": name, "size": _SIZE_BYTES, "digest": digest, "details": details}
