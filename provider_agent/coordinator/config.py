@@ -1,0 +1,206 @@
+"""The coordinator's settings, from flags and environment; knows neither sockets nor the store.
+
+A flag wins over the environment, the environment over the default. Each setting but `listen` and
+`data` has the name of its field; `PROVIDER_COORDINATOR__QUEUE_MAX_JOBS` sets `queue_max_jobs`.
+"""
+
+import difflib
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+ENVIRONMENT_PREFIX = "PROVIDER_COORDINATOR__"
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+_MIB = 1024 * 1024
+_LISTS = frozenset({"server_names"})
+_SPELLED_OTHERWISE = {"listen": "listen_host and listen_port", "data": "data_dir"}
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the text is one sentence that names the setting and the remedy."""
+
+
+class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a coordinator runs.
+
+    Attributes:
+        listen_port: 0 takes any free port.
+        data_dir: where the database lives; None keeps everything in memory.
+        dev: no keys, and any agent may enrol; loopback only.
+        server_names: hosts that agents may have dialled, lower case and without ports: an agent's
+            signature is bound to the name it dialled.
+        allow_legacy_auth: take the unbound signature of protocol 2, too, which a hostile server could relay.
+        queue_max_wait_s: how long a request waits for a free agent.
+        keepalive_s: after so long without a byte a streamed answer gets a comment.
+        shutdown_grace_s: how long running jobs may take to end once the coordinator is told to stop.
+    """
+
+    listen_host: str = "127.0.0.1"
+    listen_port: Port = 8700
+    data_dir: Path | None = None
+    dev: bool = False
+    server_names: tuple[str, ...] = ()
+    allow_legacy_auth: bool = False
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    queue_max_wait_s: Positive = 30.0
+    queue_max_jobs: Annotated[int, Meta(ge=0)] = 1000
+    keepalive_s: Positive = 15.0
+    max_body_bytes: Annotated[int, Meta(ge=1)] = 32 * _MIB
+    heartbeat_interval_ms: Annotated[int, Meta(ge=1)] = 15_000
+    shutdown_grace_s: Annotated[float, Meta(ge=0)] = 30.0
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.tls_cert_file is None else "https"
+
+
+def load(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    *,
+    hostname: Callable[[], str] = socket.gethostname,
+) -> CoordinatorConfig:
+    """The settings of one run. A flag that is None was not given.
+
+    Raises:
+        ConfigError: a setting is unknown, has a wrong value, or does not go with the others.
+    """
+    settings = _from_environment(environ)
+    settings.update((name, value) for name, value in flags.items() if value is not None)
+    listen = settings.pop("listen", None)
+    if listen is not None:
+        settings["listen_host"], settings["listen_port"] = split_listen(str(listen))
+    if "data" in settings:
+        settings["data_dir"] = settings.pop("data")
+    config = _convert(settings)
+    config = msgspec.structs.replace(
+        config,
+        data_dir=config.data_dir or (None if config.dev else default_data_dir()),
+        server_names=_server_names(config, hostname),
+    )
+    _check(config)
+    return config
+
+
+def default_data_dir() -> Path:
+    """Where the coordinator keeps its database unless it is told otherwise."""
+    return Path(platformdirs.user_data_dir("provider-agent", appauthor=False)) / "coordinator"
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """`host:port`, `[v6]:port`, `host`, or `:port` (every interface), in that order.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    default = CoordinatorConfig()
+    try:
+        parts = urlsplit(f"//{text}")
+        port = default.listen_port if parts.port is None else parts.port
+    except ValueError as error:
+        raise _no_address(text) from error
+    if parts.path or parts.query or parts.username is not None or (text.count(":") > 1 and "[" not in text):
+        raise _no_address(text)
+    return parts.hostname or ("0.0.0.0" if text.startswith(":") else default.listen_host), port  # noqa: S104
+
+
+def normal_host(text: str) -> str:
+    """A host as it is compared and signed: lower case, ASCII, without port and brackets; "" if it is none."""
+    if text.count(":") > 1 and not text.startswith("["):  # a bare IPv6 address has no port
+        return text.lower()
+    try:
+        host = urlsplit(f"//{text}").hostname or ""
+        return host if host.isascii() else host.encode("idna").decode("ascii")
+    except ValueError:  # UnicodeError is one
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there; of names, only localhost is known to be."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    settings: dict[str, object] = {}
+    for variable, text in environ.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            settings[name] = [part.strip() for part in text.split(",")] if name in _LISTS else text
+            _check_name(name, variable)
+    return settings
+
+
+def _check_name(name: str, variable: str) -> None:
+    known = [*_SPELLED_OTHERWISE, *CoordinatorConfig.__struct_fields__]
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else "remove it"
+    raise ConfigError(f"the environment variable {variable} names no setting of the coordinator; {hint}")
+
+
+def _convert(settings: dict[str, object]) -> CoordinatorConfig:
+    try:
+        return msgspec.convert(settings, CoordinatorConfig, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at ")
+        name = place.strip("`").removeprefix("$.").partition("[")[0]
+        raise ConfigError(f"{name or 'the settings'}: {what[:1].lower()}{what[1:]}") from error
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str | Path) and str(value):
+        return Path(value).expanduser()
+    raise ValueError("expected a path")
+
+
+def _server_names(config: CoordinatorConfig, hostname: Callable[[], str]) -> tuple[str, ...]:
+    """What the operator named, else what this machine is called without asking anybody."""
+    if config.server_names:
+        names = [(name, normal_host(name)) for name in config.server_names]
+        for given, normal in names:
+            if not normal:
+                raise ConfigError(
+                    f"server_names: {given!r} is no host name; give it as coordinator.example.org"
+                )
+        return tuple(dict.fromkeys(normal for _, normal in names))
+    own = (config.listen_host, hostname(), *LOOPBACK_NAMES)
+    return tuple(dict.fromkeys(host for host in map(normal_host, own) if host and not _is_wildcard(host)))
+
+
+def _is_wildcard(host: str) -> bool:
+    return host in {"0.0.0.0", "::"}  # noqa: S104
+
+
+def _check(config: CoordinatorConfig) -> None:
+    if config.dev and not is_loopback(config.listen_host):
+        raise ConfigError(
+            f"--dev lets anybody in, so it listens on loopback only, not on {config.listen_host}; "
+            "leave out --dev, or listen on 127.0.0.1"
+        )
+    if (config.tls_cert_file is None) != (config.tls_key_file is None):
+        missing = "--tls-key" if config.tls_key_file is None else "--tls-cert"
+        raise ConfigError(f"TLS needs a certificate and its key; give {missing}, too")
+    for file in (config.tls_cert_file, config.tls_key_file):
+        if file is not None and not file.is_file():
+            raise ConfigError(f"the TLS file {file} does not exist")
+
+
+def _no_address(text: str) -> ConfigError:
+    return ConfigError(f"listen: {text!r} is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700")
