@@ -116,26 +116,26 @@ class ExecutorMachine(RuleBasedStateMachine):
         """A new attempt, whether or not an earlier one still runs."""
         self.attempts[job_id] += 1
         request = msgspec.Raw(b"{}")
-        before = len(self.executor.running)
         job = Job(job_id=job_id, model_id="m", request=request, attempt=self.attempts[job_id])
         self.loop.run_until_complete(self._submit(job))
-        self.runs[job_id] += len(self.executor.running) - before
-        if len(self.executor.running) > before:
-            self.cancelled_at.pop(job_id, None)
         self.turn(turns)
 
     async def _submit(self, job: Job) -> None:
+        before = len(self.executor.running)
         self.executor.submit(job, self.outlet)
+        if len(self.executor.running) > before:
+            self.runs[job.job_id] += 1
+            self.cancelled_at.pop(job.job_id, None)
 
     @rule(job_id=JOBS, turns=st.integers(0, 6))
     def a_cancel_comes(self, job_id: str, turns: int) -> None:
         """For a job that runs, has ended, or never was."""
-        if any(running.job.job_id == job_id for running in self.executor.running):
-            self.cancelled_at[job_id] = len(self.outlet.story)
         self.loop.run_until_complete(self._cancel(job_id))
         self.turn(turns)
 
     async def _cancel(self, job_id: str) -> None:
+        if any(running.job.job_id == job_id for running in self.executor.running):
+            self.cancelled_at[job_id] = len(self.outlet.story)
         self.executor.cancel(job_id, self.outlet)
 
     @rule(which=st.integers(0, 9), step=st.sampled_from([b"x", None, StreamTruncated("cut"), KeyError()]))

@@ -80,8 +80,10 @@ class ScriptedBackend:
         try:
             yield ScriptedReply(self.steps, self.usage)
         finally:
-            await self.close()
-            self.open_connections -= 1
+            try:
+                await self.close()
+            finally:
+                self.open_connections -= 1
 
     async def close(self) -> None:
         """Closing takes a turn of the loop, as it does on a socket."""

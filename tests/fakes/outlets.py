@@ -67,4 +67,4 @@ class OutletThatGivesUp(RecordingOutlet):
     """Says that the coordinator did not take the bytes."""
 
     async def relay(self, job_id: str, data: bytes) -> None:
-        raise BackpressureTimeout
+        raise BackpressureTimeout(job_id, 5.0)
