@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,9 +20,9 @@ from tests.fakes.backends import BackendThatClosesLate, ScriptedBackend
 from tests.fakes.outlets import FullOutlet, OutletThatGivesUp, RecordingOutlet
 
 
-def job(job_id: str = "j", **fields: object) -> Job:
+def job(job_id: str = "j", **fields: Any) -> Job:
     raw = {"job_id": job_id, "model_id": "m", "request": msgspec.Raw(b'{"messages":[]}')} | fields
-    return Job(**raw)  # type: ignore[arg-type]
+    return Job(**raw)
 
 
 def table(*backends: ScriptedBackend) -> RoutingTable:
@@ -460,7 +461,7 @@ async def test_a_job_may_bring_its_own_time_limits(field: str) -> None:
     """The job's limits go before the operator's."""
     backend = ScriptedBackend(b"x")
     async with executing(backend, first_byte_timeout_s=9.0, idle_timeout_s=9.0) as bench:
-        bench.executor.submit(job(**{field: 1500}), RecordingOutlet())
+        bench.executor.submit(job("j", **{field: 1500}), RecordingOutlet())
         await bench.settle()
 
     (call,) = backend.calls

@@ -28,7 +28,7 @@ class ScriptedByHand(ScriptedBackend):
         super().__init__()
         self.queues: list[asyncio.Queue[bytes | Exception | None]] = []
 
-    def open(self, call: Call):  # type: ignore[no-untyped-def, override]  # noqa: ANN201
+    def open(self, call: Call):  # type: ignore[no-untyped-def]  # noqa: ANN201
         queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
         self.queues.append(queue)
         self.steps = ()

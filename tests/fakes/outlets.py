@@ -2,9 +2,8 @@
 
 import asyncio
 
-from provider_agent.transport.channel import BackpressureTimeout
-
 from provider_agent.protocol.frames import Frame, JobDone, JobError, JobStarted, Outcome
+from provider_agent.transport.channel import BackpressureTimeout
 
 
 class RecordingOutlet:
