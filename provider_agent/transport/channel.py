@@ -15,13 +15,12 @@ import contextlib
 from collections import deque
 from typing import Protocol
 
-import msgspec
-
 from provider_agent.protocol.codec import decode, encode, encode_chunk
 from provider_agent.protocol.errors import UnknownFrame
-from provider_agent.protocol.frames import Frame, JobChunk, JobDone, Outcome
+from provider_agent.protocol.frames import Frame, JobChunk, Outcome
 from provider_agent.protocol.link import Link
 from provider_agent.telemetry.logs import get_logger
+from provider_agent.transport.lane import Lane
 
 log = get_logger(__name__)
 
@@ -90,61 +89,6 @@ class Socket(Protocol):
         ...
 
 
-class _Lane:
-    """What waits of one job, and what has left of it.
-
-    Attributes:
-        chunks: waiting bytes in order; the lane is in `Channel._ready` exactly while there are any.
-        waiting_bytes: their sum.
-        outcome: the end of the job, once it waits behind the chunks.
-        seq: of the next chunk frame, and thereby how many have left.
-        sent_bytes: payload that has left.
-        room: set when something has left; made when somebody waits for it first.
-    """
-
-    __slots__ = ("chunks", "job_id", "outcome", "room", "sent_bytes", "seq", "waiting_bytes")
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.chunks: deque[bytes | memoryview] = deque()
-        self.waiting_bytes = 0
-        self.outcome: Outcome | None = None
-        self.seq = 0
-        self.sent_bytes = 0
-        self.room: asyncio.Event | None = None
-
-    def take(self, limit_bytes: int) -> bytes | memoryview:
-        """The next payload: as many chunks as fit, or the head of one that is larger."""
-        chunks = self.chunks
-        data = chunks.popleft()
-        if len(data) > limit_bytes:
-            whole = memoryview(data)
-            data = whole[:limit_bytes]
-            chunks.appendleft(whole[limit_bytes:])
-        elif chunks and len(data) + len(chunks[0]) <= limit_bytes:
-            data = self._merge(data, limit_bytes)
-        self.waiting_bytes -= len(data)
-        self.sent_bytes += len(data)
-        return data
-
-    def _merge(self, first: bytes | memoryview, limit_bytes: int) -> bytes:
-        parts, size = [first], len(first)
-        while self.chunks and size + len(self.chunks[0]) <= limit_bytes:
-            parts.append(self.chunks.popleft())
-            size += len(parts[-1])
-        return b"".join(parts)
-
-    def made_room(self) -> None:
-        if self.room is not None:
-            self.room.set()
-
-    def stamp(self, outcome: Outcome) -> Outcome:
-        """The outcome with the count of what really left before it."""
-        if isinstance(outcome, JobDone):
-            return msgspec.structs.replace(outcome, seq=self.seq, chunks=self.seq, bytes=self.sent_bytes)
-        return msgspec.structs.replace(outcome, seq=self.seq, bytes_sent=self.sent_bytes)
-
-
 class Channel:
     """One conversation over one socket. Run `write` as a task beside the reader.
 
@@ -170,8 +114,8 @@ class Channel:
         self._flush_timeout_s = flush_timeout_s
         self._unknown_types: set[str] = set()
         self._control: deque[bytes] = deque()
-        self._lanes: dict[str, _Lane] = {}
-        self._ready: deque[_Lane] = deque()  # those with chunks, in the order of their turns
+        self._lanes: dict[str, Lane] = {}
+        self._ready: deque[Lane] = deque()  # those with chunks, in the order of their turns
         self._closed: ChannelClosed | None = None
         self._has_writer = False
         self._sleeper: asyncio.Future[None] | None = None  # the writer waits on it for work
@@ -266,7 +210,7 @@ class Channel:
         if self._closed is not None:
             return
         self.link.send(outcome)
-        lane = self._lanes.get(outcome.job_id) or _Lane(outcome.job_id)
+        lane = self._lanes.get(outcome.job_id) or Lane(outcome.job_id)
         lane.outcome = outcome
         if not lane.chunks:
             self._end_lane(lane)
@@ -285,15 +229,15 @@ class Channel:
         lane.made_room()
         return unsent
 
-    def _open_lane(self, job_id: str) -> _Lane:
+    def _open_lane(self, job_id: str) -> Lane:
         """A lane for a job's first bytes; whether it is our turn is asked once, not for each chunk."""
         if self._closed is not None:
             raise _again(self._closed)
         self.link.send(JobChunk(job_id=job_id, data=b""))
-        lane = self._lanes[job_id] = _Lane(job_id)
+        lane = self._lanes[job_id] = Lane(job_id)
         return lane
 
-    async def _lane_with_room(self, job_id: str) -> _Lane:
+    async def _lane_with_room(self, job_id: str) -> Lane:
         """The job's lane, once it has room. An outcome in it is that of an earlier attempt: it goes first."""
         try:
             async with asyncio.timeout(self._backpressure_timeout_s):
@@ -350,7 +294,7 @@ class Channel:
             lane.made_room()
         return encode_chunk(lane.job_id, seq, data, self.link.protocol)
 
-    def _end_lane(self, lane: _Lane) -> None:
+    def _end_lane(self, lane: Lane) -> None:
         """Let the outcome leave, and forget the lane."""
         self._lanes.pop(lane.job_id, None)
         outcome, lane.outcome = lane.outcome, None
