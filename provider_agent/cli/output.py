@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     """What the command line names does not exist."""
     UNAVAILABLE = 69
     """Something outside is in the way, such as a port in use: starting again later may help."""
+    TAKEN = 73
+    """What the command should make exists already."""
     REPLACED = 75
     """A newer connection of the same identity took over."""
     CONFIG = 78

@@ -9,7 +9,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -61,10 +61,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     max_body_bytes: Annotated[int, Meta(ge=1)] = 32 * _MIB
     heartbeat_interval_ms: Annotated[int, Meta(ge=1)] = 15_000
     shutdown_grace_s: Annotated[float, Meta(ge=0)] = 30.0
-
-    @property
-    def scheme(self) -> str:
-        return "http" if self.tls_cert_file is None else "https"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
 
 
 def load(
@@ -181,10 +179,11 @@ def _server_names(config: CoordinatorConfig, hostname: Callable[[], str]) -> tup
                 )
         return tuple(dict.fromkeys(normal for _, normal in names))
     own = (config.listen_host, hostname(), *LOOPBACK_NAMES)
-    return tuple(dict.fromkeys(host for host in map(normal_host, own) if host and not _is_wildcard(host)))
+    return tuple(dict.fromkeys(host for host in map(normal_host, own) if host and not is_wildcard(host)))
 
 
-def _is_wildcard(host: str) -> bool:
+def is_wildcard(host: str) -> bool:
+    """Whether it means every interface of this machine."""
     return host in {"0.0.0.0", "::"}  # noqa: S104
 
 

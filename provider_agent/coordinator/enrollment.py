@@ -31,6 +31,8 @@ MAX_FAILURES = 10
 FAILURES_WITHIN_S = 60.0
 MAX_REMOTES = 4096
 
+_LONGEST_HOST = 253  # RFC 1035
+
 _log = get_logger(__name__)
 
 
@@ -43,7 +45,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The agent may not connect; code and retry are those of `auth_failed`, the reason is for its operator."""
+    """The agent may not connect; the fields are those of `auth_failed`, the reason is for its operator."""
 
     code: str | None
     reason: str
@@ -155,7 +157,7 @@ class Enrollment:
 
 
 class Failures:
-    """Wrong codes per remote in the last `FAILURES_WITHIN_S`; of the remotes, only the latest `MAX_REMOTES`."""
+    """Wrong codes per remote in the last `FAILURES_WITHIN_S`; of remotes, the latest `MAX_REMOTES`."""
 
     def __init__(self) -> None:
         self._times_s: dict[str, deque[float]] = {}
@@ -169,8 +171,10 @@ class Failures:
 
     def wait_s(self, remote: str, now_s: float) -> float:
         """How long this remote has to wait before its next code is looked at; 0 when it has not to."""
-        times_s = self._times_s.get(remote, ())
-        return max(0.0, times_s[0] + FAILURES_WITHIN_S - now_s) if len(times_s) == MAX_FAILURES else 0.0
+        times_s = self._times_s.get(remote)
+        if times_s is None or len(times_s) < MAX_FAILURES:
+            return 0.0
+        return max(0.0, times_s[0] + FAILURES_WITHIN_S - now_s)
 
 
 def _verdict(provider: Provider) -> Accepted | Rejected:
@@ -181,10 +185,10 @@ def _verdict(provider: Provider) -> Accepted | Rejected:
 
 def _unknown_host(host: str) -> Rejected:
     """Trying again unchanged helps once the coordinator's operator has named the host."""
-    shown = host or "the host that was dialled"
+    name = host[:_LONGEST_HOST] or "NAME"
     return Rejected(
         "bad_signature",
-        f"this coordinator does not go by the name {shown}; dial one of its names, or have its operator "
-        f"start it with --server-name {host or 'NAME'}",
+        f"this coordinator does not go by the name that was dialled; dial one of its names, or have its "
+        f"operator start it with --server-name {name}",
         retry=True,
     )

@@ -64,6 +64,11 @@ class MemoryStore:
                 return True
         return False
 
+    async def revoked_provider_ids(self) -> list[str]:
+        return [
+            provider.provider_id for provider in self._providers.values() if provider.revoked_at_s is not None
+        ]
+
     async def add_key(self, key_digest: bytes, name: str, now_s: int) -> ClientKey:
         if any(key.name == name and key.revoked_at_s is None for key in self._keys.values()):
             raise NameTaken(name)

@@ -113,6 +113,10 @@ class SqlStore:
         mine = (PROVIDERS.c.provider_id == provider_id, PROVIDERS.c.revoked_at_s.is_(None))
         return await self._changes(update(PROVIDERS).where(*mine).values(revoked_at_s=now_s))
 
+    async def revoked_provider_ids(self) -> list[str]:
+        revoked = select(PROVIDERS.c.provider_id).where(PROVIDERS.c.revoked_at_s.is_not(None))
+        return [row["provider_id"] for row in await self._all(revoked.order_by(PROVIDERS.c.ordinal))]
+
     async def add_key(self, key_digest: bytes, name: str, now_s: int) -> ClientKey:
         key = ClientKey(id_of(key_digest), name, now_s)
         row = {"digest": key_digest, "key_id": key.key_id, "name": name, "created_at_s": now_s}

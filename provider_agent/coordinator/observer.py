@@ -1,0 +1,68 @@
+"""Carries what happened in the coordinator into its metrics and to whoever watches; decides nothing."""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+
+from provider_agent.coordinator.events import (
+    AttemptEnded,
+    Event,
+    HandshakeEnded,
+    JobDispatched,
+    JobEnded,
+    SessionEnded,
+)
+from provider_agent.protocol.errors import rule_of
+from provider_agent.telemetry.metrics import CoordinatorMetrics
+
+OnEvent = Callable[[str, dict[str, object]], None]
+
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_OK = 200
+
+
+class Observer:
+    """Takes events: counts them, and names them to `on_event` (`AgentJoined` is `agent_joined`)."""
+
+    def __init__(self, metrics: CoordinatorMetrics, on_event: OnEvent) -> None:
+        self._metrics = metrics
+        self._on_event = on_event
+
+    def take(self, event: Event) -> None:
+        self._count(event)
+        self._on_event(_WORD_START.sub("_", type(event).__name__).lower(), asdict(event))
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case JobDispatched():
+                self._metrics.waited("dispatched", event.waited_s)
+            case AttemptEnded():
+                self._metrics.attempt_ended(
+                    code=event.code, input_tokens=event.input_tokens, output_tokens=event.output_tokens
+                )
+            case JobEnded():
+                self._job_ended(event)
+            case HandshakeEnded():
+                self._metrics.handshake_ended(event.result)
+            case SessionEnded():
+                self._metrics.session_ended(event.close_code)
+            case _:
+                pass  # what joins and leaves is read from the view of the fleet
+
+    def _job_ended(self, event: JobEnded) -> None:
+        if event.attempts == 0:
+            self._metrics.waited("cancelled" if event.code == "cancelled" else "refused", event.duration_s)
+        self._metrics.request_ended(
+            endpoint=event.endpoint,
+            status=_status(event),
+            duration_s=event.duration_s,
+            first_byte_s=event.first_byte_s,
+            relayed_bytes=event.answer_bytes,
+        )
+
+
+def _status(event: JobEnded) -> int:
+    """What the client saw: an error after the first byte does not change the status any more."""
+    if event.code is None or event.first_byte_s is not None:
+        return _OK
+    return rule_of(event.code).http_status
