@@ -11,11 +11,13 @@ it together:
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from provider_agent.agent.budget import TokenBudget
 from provider_agent.agent.outcomes import EndedJob, OutcomeMemory, Outlet, RunningJob, cancelled, refusal
 from provider_agent.agent.routing import Refusal, Route, RoutingTable, with_room
 from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound
@@ -35,6 +37,7 @@ class ExecutorLimits:
     max_job_bytes: int = 32 * 1024 * 1024
     first_byte_timeout_s: float = 600.0
     idle_timeout_s: float = 120.0
+    max_tokens_per_minute: int | None = None
 
 
 class Executor:
@@ -43,6 +46,7 @@ class Executor:
     Attributes:
         table: the present routing table; replaced when the catalog changes.
         draining: new jobs are refused; what runs may finish.
+        on_unreachable: told the name of a backend that a job could not reach.
     """
 
     def __init__(
@@ -53,7 +57,6 @@ class Executor:
         clock: Callable[[], float],
         on_end: Callable[[EndedJob], None] = lambda _: None,
         on_refused: Callable[[ErrorCode], None] = lambda _: None,
-        on_unreachable: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.table = table
         self.limits = limits
@@ -61,9 +64,10 @@ class Executor:
         self._clock = clock
         self._on_end = on_end
         self._on_refused = on_refused
-        self._on_unreachable = on_unreachable
+        self.on_unreachable: Callable[[str], None] = lambda _: None
         self._running: dict[str, RunningJob] = {}
         self._memory = OutcomeMemory()
+        self._budget = TokenBudget(limits.max_tokens_per_minute)
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks = asyncio.TaskGroup()
@@ -82,6 +86,9 @@ class Executor:
     def running(self) -> tuple[RunningJob, ...]:
         return tuple(self._running.values())
 
+    def active_on(self, backend_name: str) -> int:
+        return sum(running.route.backend.name == backend_name for running in self.running)
+
     # --- decisions: nothing here waits ----------------------------------------------------
 
     def submit(self, job: Job, outlet: Outlet) -> None:
@@ -89,9 +96,8 @@ class Executor:
         running = self._running.get(job.job_id)
         if running is not None:
             if job.attempt > running.job.attempt:
-                self._refuse(
-                    job, outlet, ErrorCode.DUPLICATE_JOB, "an earlier attempt of this job still runs"
-                )
+                reason = "an earlier attempt of this job still runs"
+                self._refuse(job, outlet, Refusal(ErrorCode.DUPLICATE_JOB, reason))
             return
         known = self._memory.outcome(self._clock(), job)
         if known is not None:
@@ -99,7 +105,7 @@ class Executor:
             return
         routes = self._admit(job)
         if isinstance(routes, Refusal):
-            self._refuse(job, outlet, routes.code, routes.message)
+            self._refuse(job, outlet, routes)
             return
         self._start(RunningJob(job, outlet, routes, routes[0], self._clock()))
 
@@ -151,6 +157,10 @@ class Executor:
             return Refusal(ErrorCode.REQUEST_TOO_LARGE, f"the request is larger than {limit} bytes")
         if self.draining:
             return Refusal(ErrorCode.DRAINING, "this agent is leaving")
+        wait_s = self._budget.wait_s(self._clock())
+        if wait_s:
+            reason = "this agent has served all the tokens that its operator allows in a minute"
+            return Refusal(ErrorCode.RATE_LIMITED, reason, retry_after_ms=math.ceil(wait_s * 1000))
         if len(self._running) >= self.limits.max_concurrent:
             return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots of this agent are taken")
         return with_room(routes, self._active) or Refusal(
@@ -162,10 +172,10 @@ class Executor:
         there = [r.route.model.model_id for r in self.running if r.route.backend.name == route.backend.name]
         return len(there), there.count(route.model.model_id)
 
-    def _refuse(self, job: Job, outlet: Outlet, code: ErrorCode, message: str) -> None:
-        log.info("job_refused", job_id=job.job_id, model_id=job.model_id, code=code.value)
-        outlet.post(refusal(job.job_id, code, message))
-        self._on_refused(code)
+    def _refuse(self, job: Job, outlet: Outlet, why: Refusal) -> None:
+        log.info("job_refused", job_id=job.job_id, model_id=job.model_id, code=why.code.value)
+        outlet.post(refusal(job.job_id, why.code, why.message, why.retry_after_ms))
+        self._on_refused(why.code)
 
     def _start(self, running: RunningJob) -> None:
         self._running[running.job.job_id] = running
@@ -193,6 +203,7 @@ class Executor:
         self._memory.keep(now_s, running.job, outcome)
         running.outlet.finish(outcome)
         ended = EndedJob.of(running, outcome, now_s)
+        self._budget.spend(now_s, (ended.usage.input_tokens or 0) + (ended.usage.output_tokens or 0))
         log.info(
             "job_ended",
             job_id=ended.job_id,
@@ -236,7 +247,7 @@ class Executor:
             try:
                 await self._relay(running, route)
             except BackendUnreachable:
-                self._on_unreachable(route.backend.name)
+                self.on_unreachable(route.backend.name)
                 if route is running.routes[-1]:
                     raise
             except ModelNotFound:

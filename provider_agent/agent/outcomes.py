@@ -96,7 +96,7 @@ class RunningJob:
         )
 
 
-def refusal(job_id: str, code: ErrorCode, message: str) -> JobError:
+def refusal(job_id: str, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> JobError:
     """The outcome of a job that was never run."""
     return JobError(
         job_id=job_id,
@@ -104,6 +104,7 @@ def refusal(job_id: str, code: ErrorCode, message: str) -> JobError:
         message=message[:MAX_MESSAGE_TEXT],
         stage=None if code is ErrorCode.UNKNOWN_JOB else Stage.REFUSED,
         retryable=rule_of(code).retryable,
+        retry_after_ms=retry_after_ms,
     )
 
 
@@ -139,6 +140,14 @@ class EndedJob:
     first_byte_s: float | None
     relayed_bytes: int
     usage: Usage
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How fast the engine wrote after its first byte; None when it did not say how much."""
+        if self.usage.output_tokens is None or self.first_byte_s is None:
+            return None
+        writing_s = self.latency_s - self.first_byte_s
+        return self.usage.output_tokens / writing_s if writing_s > 0 else None
 
     @classmethod
     def of(cls, running: RunningJob, outcome: Outcome, now_s: float) -> "EndedJob":

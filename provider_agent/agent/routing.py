@@ -66,6 +66,7 @@ class Refusal:
 
     code: ErrorCode
     message: str
+    retry_after_ms: int | None = None
 
 
 class RoutingTable:

@@ -53,8 +53,8 @@ async def executing(*backends: ScriptedBackend, **limits: float) -> AsyncIterato
         ExecutorLimits(**limits),  # type: ignore[arg-type]
         clock=asyncio.get_running_loop().time,
         on_end=ended.append,
-        on_unreachable=dead.append,
     )
+    executor.on_unreachable = dead.append
     async with asyncio.timeout(10), executor:
         yield Bench(executor, ended, dead)
 
@@ -124,6 +124,20 @@ async def test_too_large_goes_before_draining_and_draining_before_full() -> None
         bench.executor.submit(job("late"), outlet)
 
         assert codes_of(outlet) == ["request_too_large", "draining"]
+
+
+async def test_the_operators_tokens_per_minute_are_enforced() -> None:
+    """A full minute refuses new jobs and says when to come back."""
+    outlet = RecordingOutlet()
+    async with executing(ScriptedBackend(b"x", usage=Usage(3, 5)), max_tokens_per_minute=8) as bench:
+        bench.executor.submit(job("a"), outlet)
+        await bench.settle()
+        bench.executor.submit(job("b"), outlet)
+
+    assert codes_of(outlet) == ["done", "rate_limited"]
+    refused = outlet.outcomes[1]
+    assert isinstance(refused, JobError)
+    assert 59_000 < (refused.retry_after_ms or 0) <= 60_000
 
 
 async def test_a_refused_job_takes_no_slot() -> None:

@@ -1,0 +1,314 @@
+"""The agent's composition root: builds the parts, wires them, and runs them until told to stop."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from provider_agent import __version__
+from provider_agent.agent.config import AgentConfig
+from provider_agent.agent.connector import Connector, SessionEnd
+from provider_agent.agent.executor import Executor, ExecutorLimits
+from provider_agent.agent.heartbeat import ExecutorView, beat, build
+from provider_agent.agent.identity import Identity
+from provider_agent.agent.outcomes import EndedJob
+from provider_agent.agent.routing import Policy, RoutingTable
+from provider_agent.agent.session import Credentials, Duties, Session
+from provider_agent.backends.discovery import Catalog, Discovery
+from provider_agent.backends.http import EngineHttp
+from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import (
+    AuthOk,
+    BackendStatus,
+    Capabilities,
+    Frame,
+    Heartbeat,
+    Limits,
+    Metadata,
+)
+from provider_agent.protocol.link import Link, Role
+from provider_agent.telemetry.logs import get_logger
+from provider_agent.telemetry.metrics import AgentMetrics, AgentView
+from provider_agent.telemetry.rolling import Outcomes
+from provider_agent.transport.channel import Channel, Socket
+from provider_agent.transport.websocket import DialOptions, dial, server_host
+
+log = get_logger(__name__)
+
+OnEvent = Callable[[str, dict[str, object]], None]
+"""Told what happens, for whoever watches the process: a name and its facts."""
+
+
+async def run(
+    config: AgentConfig,
+    *,
+    stop: asyncio.Event,
+    on_event: OnEvent = lambda _name, _facts: None,
+    environ: Mapping[str, str] = os.environ,
+) -> int:
+    """Serve until `stop` is set, then drain; gives the exit code (0, 75 replaced, 78 rejected for good).
+
+    Raises:
+        ConfigError, IdentityError: the operator has something to mend; one sentence each.
+    """
+    settings = config.backend_settings(environ)
+    identity = Identity.load_or_create(config.identity.key_path)
+    async with EngineHttp() as http:
+        agent = Agent(config, identity, on_event=on_event)
+        discovery = Discovery(
+            settings,
+            http,
+            probe_loopback=config.discovery.enabled,
+            interval_s=config.discovery.interval_s,
+            grace_s=config.discovery.grace_s,
+            on_change=agent.use,
+        )
+        return await agent.run(discovery, stop)
+
+
+class Agent:
+    """The running process: one executor, one table of models, and the session that there is just now."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        identity: Identity,
+        *,
+        on_event: OnEvent,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._on_event = on_event
+        self._clock = clock
+        self._started_s = clock()
+        self._catalog = Catalog(())
+        self._policy = _policy(config)
+        self._revision = 0
+        self._session: Session | None = None
+        self._ready = False
+        self._outcomes = Outcomes()
+        self._metrics = AgentMetrics(self._view)
+        self._beat_now = asyncio.Event()
+        self._asked_to_leave = asyncio.Event()
+        self._leave_within_s = config.limits.shutdown_grace_s
+        self._left = asyncio.Event()
+        self._executor = Executor(
+            RoutingTable(self._catalog, self._policy),
+            _limits(config),
+            clock=clock,
+            on_end=self._job_ended,
+            on_refused=self._job_refused,
+        )
+
+    async def run(self, discovery: Discovery, stop: asyncio.Event) -> int:
+        """Find engines, hold a session, serve; gives the exit code."""
+        self._executor.on_unreachable = discovery.report_unreachable
+        connector = Connector(dial=self._dial, serve=self._serve)
+        async with self._executor, asyncio.TaskGroup() as tasks:
+            beside = [
+                tasks.create_task(discovery.run()),
+                tasks.create_task(self._pass_on(stop)),
+                tasks.create_task(self._leave()),
+            ]
+            code = await connector.run(self._left)
+            for task in beside:
+                task.cancel()
+        self._on_event("stopped", {"exit_code": code})
+        return code
+
+    # --- what the parts tell --------------------------------------------------------------
+
+    def use(self, catalog: Catalog) -> None:
+        """The engines changed: route by them, and say so if the offer changed with them."""
+        before, table = self._executor.table.fingerprint, RoutingTable(catalog, self._policy)
+        self._catalog, self._executor.table = catalog, table
+        if table.fingerprint == before:
+            return
+        self._revision += 1
+        self._metrics.catalog_changed()
+        self._on_event("models", {"models": [offer.model_id for offer in table.offers]})
+        if self._session is not None:
+            self._session.announce()
+
+    def _accepted(self, host: str, frame: AuthOk) -> None:
+        if self._identity.provider_id(host) != frame.provider_id:
+            self._identity.remember_provider_id(host, frame.provider_id)
+        facts = {"provider_id": frame.provider_id, "session_id": frame.session_id, "protocol": frame.protocol}
+        log.info("session_up", **facts)
+        self._on_event("connected", facts)
+
+    def _announced(self, revision: int) -> None:
+        models = [offer.model_id for offer in self._executor.table.offers]
+        if revision == self._revision and models and not self._ready:
+            self._ready = True
+            self._on_event("ready", {"models": models})
+
+    def _asked(self, within_s: float | None) -> None:
+        if within_s is not None:
+            self._leave_within_s = min(self._leave_within_s, within_s)
+        self._asked_to_leave.set()
+
+    def _job_ended(self, ended: EndedJob) -> None:
+        code = None if ended.code is None else ended.code.value
+        usage = ended.usage
+        self._metrics.job_ended(
+            code=code,
+            backend=ended.backend,
+            duration_s=ended.latency_s,
+            first_byte_s=ended.first_byte_s,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            relayed_bytes=ended.relayed_bytes,
+        )
+        if ended.code not in _NOT_OUR_FAULT:
+            self._outcomes.record(
+                self._clock(),
+                code=code,
+                model_id=ended.model_id,
+                latency_ms=ended.latency_s * 1000,
+                tokens_per_s=ended.tokens_per_s,
+                at=datetime.now(UTC),
+            )
+        self._on_event("job", {"job_id": ended.job_id, "model_id": ended.model_id, "code": code or "done"})
+
+    def _job_refused(self, code: ErrorCode) -> None:
+        self._metrics.job_ended(code=code.value, backend="", duration_s=0.0)
+
+    # --- what the parts ask ---------------------------------------------------------------
+
+    def _capabilities(self) -> Capabilities:
+        table, limits, operator = self._executor.table, self._config.limits, self._config.operator
+        return Capabilities(
+            revision=self._revision,
+            models=table.offers,
+            limits=Limits(
+                max_concurrent_total=limits.max_concurrent,
+                max_tokens_per_minute=limits.max_tokens_per_minute,
+                max_job_bytes=limits.max_job_bytes,
+            ),
+            metadata=Metadata(
+                agent_version=__version__,
+                name=operator.display_name or operator.name,
+                contact_email=operator.contact_email,
+                wallet=operator.wallet,
+                labels=operator.labels,
+            ),
+            catalog_fingerprint=table.fingerprint,
+        )
+
+    def _backends(self) -> tuple[BackendStatus, ...]:
+        return tuple(
+            BackendStatus(
+                name=entry.backend.name,
+                kind=entry.backend.kind,
+                healthy=entry.healthy,
+                active_jobs=self._executor.active_on(entry.backend.name),
+                max_concurrent=entry.backend.max_concurrent,
+            )
+            for entry in self._catalog.entries
+        )
+
+    def _heartbeat(self) -> Heartbeat:
+        now_s = self._clock()
+        return build(
+            self._outcomes.summary(now_s),
+            ExecutorView(
+                active_jobs=len(self._executor.running),
+                max_concurrent=self._config.limits.max_concurrent,
+                draining=self._executor.draining,
+            ),
+            backends=self._backends(),
+            catalog_fingerprint=self._executor.table.fingerprint,
+            uptime_s=now_s - self._started_s,
+        )
+
+    def _view(self) -> AgentView:
+        return AgentView(
+            session_up=self._session is not None,
+            active_jobs=len(self._executor.running),
+            max_concurrent=self._config.limits.max_concurrent,
+            draining=self._executor.draining,
+            models=len(self._executor.table),
+            backends=self._backends(),
+        )
+
+    # --- sessions -------------------------------------------------------------------------
+
+    async def _dial(self) -> Socket:
+        section = self._config.coordinator
+        options = DialOptions(
+            ca_file=section.ca_file,
+            client_cert_file=section.client_cert_file,
+            client_key_file=section.client_key_file,
+            proxy=section.proxy,
+        )
+        return await dial(section.url, options)
+
+    async def _serve(self, socket: Socket) -> SessionEnd:
+        host = server_host(self._config.coordinator.url)
+        duties = Duties(
+            capabilities=self._capabilities,
+            beat=self._beat,
+            on_accepted=lambda frame: self._accepted(host, frame),
+            on_announced=self._announced,
+            on_drain=self._asked,
+        )
+        credentials = Credentials(
+            self._identity,
+            host,
+            enrollment_code=self._config.enrollment_code(),
+            allow_legacy=self._config.coordinator.allow_legacy_auth,
+        )
+        self._session = Session(Channel(socket, Link(Role.AGENT)), self._executor, credentials, duties)
+        try:
+            return await self._session.run()
+        finally:
+            self._session = None
+            self._on_event("disconnected", {})
+
+    async def _beat(self, post: Callable[[Frame], None], interval_s: float) -> None:
+        await beat(post, self._heartbeat, interval_s, self._clock, self._beat_now)
+
+    # --- leaving --------------------------------------------------------------------------
+
+    async def _pass_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._asked_to_leave.set()
+
+    async def _leave(self) -> None:
+        """Once asked: refuse new jobs, say so at once, finish what runs, close, and be gone."""
+        await self._asked_to_leave.wait()
+        log.info("draining", active_jobs=len(self._executor.running), within_s=self._leave_within_s)
+        self._on_event("draining", {"active_jobs": len(self._executor.running)})
+        self._executor.draining = True
+        self._beat_now.set()
+        await self._executor.drain(self._leave_within_s)
+        self._left.set()
+        if self._session is not None:
+            await self._session.leave()
+
+
+_NOT_OUR_FAULT = frozenset({ErrorCode.CANCELLED, ErrorCode.BAD_REQUEST, ErrorCode.REQUEST_TOO_LARGE})
+"""Outcomes that say nothing about how well this agent serves."""
+
+
+def _policy(config: AgentConfig) -> Policy:
+    return Policy(
+        expose=config.models.expose,
+        hide=config.models.hide,
+        aliases=config.models.aliases,
+        price_of=config.pricing.of,
+        max_concurrent=config.limits.max_concurrent,
+    )
+
+
+def _limits(config: AgentConfig) -> ExecutorLimits:
+    return ExecutorLimits(
+        max_concurrent=config.limits.max_concurrent,
+        max_job_bytes=config.limits.max_job_bytes,
+        first_byte_timeout_s=config.limits.first_byte_timeout_s,
+        idle_timeout_s=config.limits.idle_timeout_s,
+        max_tokens_per_minute=config.limits.max_tokens_per_minute,
+    )
