@@ -1,0 +1,225 @@
+"""The key file through starts, crashes and careless hands."""
+
+import base64
+import json
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from provider_agent.agent.identity import Identity, IdentityError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "identity.key"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def told(path: Path) -> str:
+    """What the operator is told of this file."""
+    with pytest.raises(IdentityError) as caught:
+        Identity.load_or_create(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(str(path), "KEY")
+
+
+def write(path: Path, content: bytes) -> bytes:
+    path.parent.mkdir(exist_ok=True)
+    path.touch(0o600)
+    path.write_bytes(content)
+    return content
+
+
+def test_the_same_identity_comes_back_at_every_start(path: Path) -> None:
+    """Made once, and then read; what it signs its public key confirms."""
+    first = Identity.load_or_create(path)
+    second = Identity.load_or_create(path)
+
+    assert first.public_key_b64 == second.public_key_b64
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(first.public_key_b64))
+    public.verify(second.sign(b"nonce"), b"nonce")
+
+
+def test_the_key_is_for_its_owner_only(path: Path) -> None:
+    """File 0600, directory 0700, whatever the umask."""
+    before = os.umask(0)
+    try:
+        Identity.load_or_create(path)
+    finally:
+        os.umask(before)
+
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+
+
+def test_nothing_but_the_key_is_left_in_the_directory(path: Path) -> None:
+    """The file that it was written to first is gone."""
+    Identity.load_or_create(path)
+
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
+
+
+def test_of_two_starts_at_once_one_key_remains_and_both_use_it(path: Path) -> None:
+    """Neither overwrites the other's (field note 43)."""
+    barrier = threading.Barrier(4)
+    keys: list[str] = []
+
+    def start() -> None:
+        barrier.wait(timeout=10)
+        keys.append(Identity.load_or_create(path).public_key_b64)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=10)
+
+    assert keys == [Identity.load_or_create(path).public_key_b64] * 4
+
+
+def test_a_raw_seed_is_accepted(path: Path) -> None:
+    """As other agents in the field keep it: 32 bytes."""
+    seed = write(path, bytes(range(32)))
+
+    identity = Identity.load_or_create(path)
+
+    assert identity.public_key == Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+@pytest.mark.parametrize("loose", [0o644, 0o640, 0o604, 0o660])
+def test_a_key_that_others_may_use_is_refused_with_the_remedy(path: Path, loose: int) -> None:
+    """An existing 0644 does not stay (field note 43)."""
+    Identity.load_or_create(path)
+    path.chmod(loose)
+
+    assert told(path) == f"KEY may be used by others (mode {loose:04o}); run: chmod 600 KEY"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_key_is_named_and_never_overwritten(path: Path, share: float) -> None:
+    """The operator may have a backup; a new key over it would end the identity (field note 43)."""
+    Identity.load_or_create(path)
+    content = path.read_bytes().strip()
+    part = write(path, content[: int(len(content) * share)])
+
+    assert told(path) == (
+        "KEY is no private key, or only a part of one; "
+        "restore it from a backup, or move it away to start with a new identity"
+    )
+    assert path.read_bytes() == part
+
+
+def test_a_key_of_another_kind_is_named(path: Path) -> None:
+    """A TLS key, say."""
+    key = generate_private_key(SECP256R1())
+    write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    assert told(path).startswith("KEY is no Ed25519 key; ")
+
+
+def test_an_encrypted_key_is_named(path: Path) -> None:
+    """A service has nobody to ask for a passphrase."""
+    key = Ed25519PrivateKey.generate()
+    write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")))
+
+    assert told(path).startswith("KEY is encrypted; ")
+
+
+def test_random_bytes_are_no_key(path: Path) -> None:
+    """Neither is a file of any size."""
+    write(path, b"\x00\xff" * 20_000)
+
+    assert told(path).startswith("KEY is no private key")
+
+
+def test_a_directory_in_place_of_the_key_is_named(path: Path) -> None:
+    """As when a container mounts a file that does not exist."""
+    path.mkdir(parents=True)
+
+    assert told(path) == "KEY cannot be read (is a directory); correct its owner or permissions"
+
+
+def test_a_device_in_place_of_the_key_is_named() -> None:
+    """Reading one could take for ever."""
+    assert told(Path("/dev/null")) == "KEY is no file; name a file as identity.key_path"
+
+
+def test_a_directory_that_cannot_be_written_is_named() -> None:
+    """With the setting that helps."""
+    told_of = told(Path("/proc/provider-agent/identity.key"))
+
+    assert told_of.startswith("KEY cannot be made (")
+    assert told_of.endswith("); make its directory writable, or set identity.key_path")
+
+
+def test_the_repr_shows_the_public_key_only(path: Path) -> None:
+    """It may end up in a traceback."""
+    identity = Identity.load_or_create(path)
+
+    assert repr(identity) == f"<Identity {identity.public_key_b64}>"
+
+
+# --- provider ids ------------------------------------------------------------------------
+
+
+def test_a_provider_id_is_kept_for_each_coordinator(path: Path) -> None:
+    """By the host that was dialled, over restarts."""
+    identity = Identity.load_or_create(path)
+    assert identity.provider_id("a.example") is None
+    identity.remember_provider_id("a.example", "prov-1")
+    identity.remember_provider_id("b.example", "prov-2")
+    identity.remember_provider_id("a.example", "prov-3")
+
+    again = Identity.load_or_create(path)
+    assert (again.provider_id("a.example"), again.provider_id("b.example")) == ("prov-3", "prov-2")
+
+
+def test_the_ids_file_is_replaced_as_a_whole(path: Path) -> None:
+    """A crash leaves the old one or the new one; nothing else stays behind."""
+    identity = Identity.load_or_create(path)
+    identity.remember_provider_id("a.example", "prov-1")
+
+    ids = path.with_name("identity.key.providers.json")
+    assert json.loads(ids.read_bytes()) == {"a.example": "prov-1"}
+    assert mode(ids) == 0o600
+    assert sorted(path.parent.iterdir()) == [path, ids]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a.example": "pro', b"[]", b'{"a": 1}', b"\xff\xfe"])
+def test_a_broken_ids_file_is_moved_aside_and_stops_nothing(path: Path, content: bytes) -> None:
+    """A truncated state file must not brick the agent (field note 43)."""
+    identity = Identity.load_or_create(path)
+    ids = path.with_name("identity.key.providers.json")
+    ids.write_bytes(content)
+
+    assert identity.provider_id("a.example") is None
+    assert ids.with_suffix(".broken").read_bytes() == content
+    identity.remember_provider_id("a.example", "prov-1")
+    assert identity.provider_id("a.example") == "prov-1"
+
+
+def test_an_ids_file_that_cannot_be_used_stops_nothing(path: Path) -> None:
+    """The session is worth more than the note of its name."""
+    identity = Identity.load_or_create(path)
+    path.with_name("identity.key.providers.json").mkdir()
+
+    assert identity.provider_id("a.example") is None
+    identity.remember_provider_id("a.example", "prov-1")
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [
+        "identity.key",
+        "identity.key.providers.json",
+    ]
