@@ -343,3 +343,27 @@ class ScriptedAgent(_Scripted):
 
     async def heartbeat(self, **fields: Any) -> None:
         await self.say(Heartbeat(**{"queue_depth": 0, **fields}))
+
+
+def handshake(protocol: int = PROTOCOL) -> tuple[tuple[Role, Frame], ...]:
+    """Who says what until jobs are served, when the coordinator speaks `protocol`."""
+    key = base64.b64encode(bytes(32)).decode()
+    return (
+        (Role.COORDINATOR, AuthChallenge(nonce=key, protocol=protocol)),
+        (Role.AGENT, AuthResponse(pubkey=key, signature=key, agent_version="1", protocol=protocol)),
+        (Role.COORDINATOR, AuthOk(provider_id="prov-1", protocol=protocol)),
+        (
+            Role.AGENT,
+            Capabilities(
+                models=(), limits=Limits(max_concurrent_total=1), metadata=Metadata(agent_version="1")
+            ),
+        ),
+    )
+
+
+def serving_link(role: Role, protocol: int = PROTOCOL) -> Link:
+    """A link that has its handshake behind it."""
+    link = Link(role)
+    for sender, frame in handshake(protocol):
+        (link.send if sender is role else link.receive)(frame)
+    return link
