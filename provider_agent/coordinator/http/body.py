@@ -1,0 +1,90 @@
+"""Reads of a client's request only what routing needs; the body itself goes on as it came."""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import msgspec
+from msgspec import Raw
+
+from provider_agent.coordinator.http.errors import RequestError
+
+MAX_NESTING = 128
+"""Deeper than any tool schema; a body that some peer cannot decode would leave its job without an outcome."""
+
+MAX_BRACKETS = 1_000_000
+"""So that counting them stays in the milliseconds."""
+
+_members = msgspec.json.Decoder(dict[str, Raw])
+_model = msgspec.json.Decoder(str)
+_stream = msgspec.json.Decoder(bool | None)
+
+_OPENING, _CLOSING = b"[{", b"]}"
+_SIGNS = bytes.maketrans(_OPENING + _CLOSING, b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
+_NO_BRACKETS = bytes(set(range(256)) - set(_OPENING + _CLOSING))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks for."""
+
+    model_id: str
+    stream: bool
+
+
+def read_body(body: bytes) -> Wanted:
+    """What this body asks for.
+
+    It is sent to an agent inside a text message, so it must be JSON and UTF-8 as a whole: else a
+    peer would have to close the connection, and every job on it.
+
+    Raises:
+        RequestError: it is no such body; the sentence names the field.
+    """
+    try:
+        body.decode()
+        members = _members.decode(body)
+    except UnicodeDecodeError:
+        raise RequestError(400, "invalid_json", "the request body is not UTF-8") from None
+    except msgspec.ValidationError:
+        raise RequestError(400, "invalid_json", "the request body is not a JSON object") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
+        raise RequestError(400, "invalid_json", f"the request body is not valid JSON ({why})") from None
+    if nesting(body) > MAX_NESTING:
+        raise RequestError(
+            400, "invalid_json", f"the request body is nested deeper than {MAX_NESTING} levels"
+        )
+    return Wanted(_model_of(members), _stream_of(members))
+
+
+def _model_of(members: dict[str, Raw]) -> str:
+    if "model" not in members:
+        raise RequestError(400, "missing_required_parameter", "the parameter model is missing", param="model")
+    try:
+        return _model.decode(members["model"])
+    except msgspec.ValidationError:
+        raise RequestError(400, "invalid_type", "the parameter model must be text", param="model") from None
+
+
+def _stream_of(members: dict[str, Raw]) -> bool:
+    try:
+        return bool(_stream.decode(members["stream"])) if "stream" in members else False
+    except msgspec.ValidationError:
+        raise RequestError(
+            400, "invalid_type", "the parameter stream must be true or false", param="stream"
+        ) from None
+
+
+def nesting(body: bytes) -> int:
+    """How deep the brackets of valid JSON nest, or a bound that is no deeper than is allowed anyway.
+
+    Works on bytes alone, at C speed: without escapes, every second piece between quotes is text.
+    """
+    bound = body.count(b"[") + body.count(b"{")
+    if bound <= MAX_NESTING:
+        return bound
+    outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    signs = outside.translate(_SIGNS, _NO_BRACKETS)
+    if len(signs) > MAX_BRACKETS:
+        raise RequestError(400, "invalid_json", f"the request body has more than {MAX_BRACKETS} brackets")
+    return max(accumulate(memoryview(signs).cast("b")), default=0)

@@ -1,0 +1,156 @@
+"""OpenAI's endpoints over the whole fleet; bytes go through unparsed. Knows no agent and no frame."""
+
+import asyncio
+import re
+from http import HTTPStatus
+
+import msgspec
+from aiohttp import hdrs, web
+
+from provider_agent.coordinator.admission import Admission, Client
+from provider_agent.coordinator.answer import Answer, Done, Failed
+from provider_agent.coordinator.dispatcher import Dispatcher
+from provider_agent.coordinator.fleet import endpoints_of
+from provider_agent.coordinator.http.body import read_body
+from provider_agent.coordinator.http.errors import RequestError, error_response, failed_response, hang_up
+from provider_agent.coordinator.http.sse import EventStream
+from provider_agent.coordinator.jobs import JobRequest
+from provider_agent.protocol.frames import ModelOffer
+
+JOB_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+
+HELD_BYTES = 1024 * 1024
+"""So much of an unstreamed answer is held until it is whole: till then, another agent may begin anew."""
+
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; *[\w-]+=[\w.\"-]+)*", re.ASCII)
+_STATUSES = range(200, 600)
+
+
+class OpenAIDoor:
+    """Serves clients that speak OpenAI's API."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        admission: Admission,
+        *,
+        keepalive_s: float = 15.0,
+        created: int = 0,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._admission = admission
+        self._keepalive_s = keepalive_s
+        self._created = created
+
+    def add_to(self, app: web.Application) -> None:
+        app.router.add_get("/v1/models", self._list_models)
+        app.router.add_get("/v1/models/{model_id:.+}", self._show_model)
+        for path in JOB_PATHS:
+            app.router.add_post(path, self._serve_job)
+
+    async def _admit(self, request: web.Request) -> Client:
+        client = await self._admission.check(request.headers.get(hdrs.AUTHORIZATION))
+        if client is None:
+            raise RequestError(
+                401,
+                "invalid_api_key",
+                "this API key is not known here, or it is missing (Authorization: Bearer …)",
+            )
+        return client
+
+    # --- models ---------------------------------------------------------------------------
+
+    async def _list_models(self, request: web.Request) -> web.Response:
+        await self._admit(request)
+        data = [self._model(model_id, offers) for model_id, offers in self._dispatcher.fleet.models.items()]
+        return _json({"object": "list", "data": data})
+
+    async def _show_model(self, request: web.Request) -> web.Response:
+        await self._admit(request)
+        model_id = request.match_info["model_id"]
+        offers = self._dispatcher.fleet.models.get(model_id)
+        if offers is None:
+            return error_response(
+                404, "model_not_found", f"no agent serves the model {model_id[:128]!r}", param="model"
+            )
+        return _json(self._model(model_id, offers))
+
+    def _model(self, model_id: str, offers: tuple[ModelOffer, ...]) -> dict[str, object]:
+        windows = [offer.context_window for offer in offers if offer.context_window is not None]
+        return {
+            "id": model_id,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "provider-agent",
+            "context_window": min(windows, default=None),
+            "endpoints": endpoints_of(offers),
+        }
+
+    # --- jobs -----------------------------------------------------------------------------
+
+    async def _serve_job(self, request: web.Request) -> web.StreamResponse:
+        client = await self._admit(request)
+        body = await request.read()
+        wanted = read_body(body)
+        job = JobRequest(wanted.model_id, request.path, body, wanted.stream, client.name)
+        with self._dispatcher.run(job) as answer:
+            if wanted.stream:
+                return await self._stream(request, answer)
+            return await _respond(request, answer)
+
+    async def _stream(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        """Pass the answer on as it comes; while nothing comes, say so every `keepalive_s`."""
+        stream = EventStream(request)
+        while (event := await self._first(answer)) is None:
+            await stream.comment(_headers(answer))
+        while isinstance(event, bytes):
+            await stream.write(event, _headers(answer))
+            event = await answer.read()
+        if isinstance(event, Failed):
+            return await stream.fail(event, _headers(answer))
+        return await stream.end(_headers(answer))
+
+    async def _first(self, answer: Answer) -> bytes | Done | Failed | None:
+        """What comes first; None when nothing came for `keepalive_s`."""
+        try:
+            async with asyncio.timeout(self._keepalive_s):
+                return await answer.read()
+        except TimeoutError:
+            return None
+
+
+async def _respond(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """The answer in one piece, or, when it is too large to be held, as it comes."""
+    event = await answer.read(HELD_BYTES)
+    if isinstance(event, Failed):
+        return failed_response(event, _headers(answer))
+    status = answer.http_status if answer.http_status in _STATUSES else HTTPStatus.BAD_GATEWAY
+    headers = _headers(answer) | {hdrs.CONTENT_TYPE: _media_type(answer)}
+    if isinstance(event, Done) or answer.is_whole:
+        body = event if isinstance(event, bytes) else b""
+        return web.Response(status=status, body=body, headers=headers)
+    response = web.StreamResponse(status=status, headers=headers)
+    await response.prepare(request)
+    while isinstance(event, bytes):
+        await response.write(event)
+        event = await answer.read()
+    if isinstance(event, Failed):
+        hang_up(request)
+    return response
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    """Which job it was, and whose, as far as that is known by now."""
+    headers = {"X-Job-Id": answer.job_id}
+    if answer.agent:
+        headers["X-Agent"] = answer.agent
+    return headers
+
+
+def _media_type(answer: Answer) -> str:
+    """What the agent says it is, if that can stand in a header."""
+    return answer.content_type if _MEDIA_TYPE.fullmatch(answer.content_type) else "application/octet-stream"
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

@@ -1,0 +1,50 @@
+"""Which provider gets a job; pure, and knows neither clients nor sockets."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from provider_agent.coordinator.fleet import Provider, endpoints_of
+from provider_agent.protocol.errors import ErrorCode
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Somebody serves this, but has no room now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nobody serves this, and waiting would not help; `message` is one sentence for the client."""
+
+    code: ErrorCode
+    message: str
+
+
+WAIT = Wait()
+
+
+def choose(
+    model_id: str, endpoint: str, providers: Iterable[Provider], excluded: Collection[str] = frozenset()
+) -> Provider | Wait | Refusal:
+    """The provider with the most free slots for this model, or why there is none.
+
+    1. No provider has the model, or none offers it at this endpoint: a refusal.
+    2. Those that do have all failed this job before (`excluded` holds their ids): a refusal.
+    3. Nobody of the rest has a free slot, or all are leaving: wait.
+    4. Several have as many free slots: the one that was chosen least recently.
+    """
+    having = [provider for provider in providers if model_id in provider.offers]
+    if not having:  # 1
+        return Refusal(ErrorCode.MODEL_NOT_LOADED, f"no agent serves the model {model_id[:128]!r}")
+    serving = [provider for provider in having if endpoint in provider.offers[model_id].endpoints]
+    if not serving:
+        offered = ", ".join(endpoints_of(provider.offers[model_id] for provider in having))
+        message = (
+            f"the model {model_id[:128]!r} is not served at {endpoint}, only at {offered or 'no endpoint'}"
+        )
+        return Refusal(ErrorCode.UNSUPPORTED_ENDPOINT, message)
+    candidates = [provider for provider in serving if provider.provider_id not in excluded]
+    if not candidates:  # 2
+        return Refusal(ErrorCode.BACKEND_ERROR, "every agent that serves this model has failed this request")
+    best = max(candidates, key=lambda each: (each.free_slots_for(model_id), -each.last_chosen))  # 4
+    return best if best.free_slots_for(model_id) else WAIT  # 3

@@ -1,0 +1,273 @@
+"""One conversation with an agent: handshake, then its frames to the dispatcher. Knows no HTTP and no job.
+
+It ends in one of these ways, and each says so in its close frame (protocol.md 10):
+
+1. The agent closes, or the connection breaks.
+2. The agent is rejected: `auth_failed`, then 4001, or 1008 if it may try again.
+3. It speaks out of turn, or what it says is no frame at all: 4003. A frame that can be read, but
+   is bad, is no reason: it costs at most the job that it speaks of.
+4. It is too slow in the handshake: 4003. It has missed three heartbeats: 4008.
+5. Somebody on this side called `end`.
+"""
+
+import asyncio
+import base64
+import contextlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+from provider_agent.coordinator import events
+from provider_agent.coordinator.dispatcher import Dispatcher
+from provider_agent.coordinator.enrollment import Accepted, Rejected
+from provider_agent.coordinator.events import Event
+from provider_agent.coordinator.fleet import Provider
+from provider_agent.coordinator.store.base import StoreError
+from provider_agent.protocol import frames
+from provider_agent.protocol.errors import BadFrame, RemoteTurnError
+from provider_agent.protocol.frames import Frame
+from provider_agent.protocol.link import State
+from provider_agent.telemetry.logs import get_logger
+from provider_agent.transport.channel import Channel, ChannelClosed
+
+POLICY = 1008
+TRY_AGAIN_LATER = 1013
+REVOKED = 4001
+PROTOCOL_ERROR = 4003
+HEARTBEAT_LOST = 4008
+
+MISSED_HEARTBEATS = 3
+
+MAX_BAD_FRAMES = 1000
+"""Bad frames of one session that are forgiven: more is no accident, and each costs a log line."""
+
+LEGACY_HEARTBEAT_MS = 15_000
+"""Protocol 2 does not tell the agent an interval; this is the one in the field."""
+
+log = get_logger(__name__)
+
+
+class Enrollment(Protocol):
+    """Who may join; see `coordinator/enrollment.py`."""
+
+    @property
+    def schemes(self) -> tuple[str, ...]: ...
+    @property
+    def server(self) -> str: ...
+    def challenge(self) -> bytes: ...
+    async def verify(
+        self, nonce: bytes, response: frames.AuthResponse, host: str, remote: str
+    ) -> Accepted | Rejected: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTimes:
+    """`step_timeout_s` is for each step of the handshake."""
+
+    heartbeat_interval_ms: int = 15_000
+    step_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where an agent came from: the host it says it dialled, and its address."""
+
+    host: str
+    remote: str
+
+
+class _Over(Exception):
+    """This side ends the session; `result` is what the handshake counts as, if it was not over."""
+
+    def __init__(self, code: int, reason: str, result: str = "protocol_error") -> None:
+        super().__init__(code, reason, result)
+        self.code = code
+        self.reason = reason
+        self.result = result
+
+
+_ABANDONED = _Over(1011, "the coordinator gave this session up", "lost")
+_HANDSHAKE_DUE = _Over(PROTOCOL_ERROR, "the answer to the challenge took too long", "timeout")
+_CAPABILITIES_DUE = _Over(PROTOCOL_ERROR, "the capabilities took too long")
+_HEARTBEAT_DUE = _Over(HEARTBEAT_LOST, "three heartbeats were missed")
+
+
+class Session:
+    """One agent for as long as its connection lasts."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        dispatcher: Dispatcher,
+        enrollment: Enrollment,
+        times: SessionTimes,
+        *,
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self._channel = channel
+        self._dispatcher = dispatcher
+        self._enrollment = enrollment
+        self._times = times
+        self._on_event = on_event
+        self._patience: asyncio.Timeout | None = None
+        self._when_it_ends = _HANDSHAKE_DUE
+        self._ended = False  # somebody called `end`
+        self._in_handshake = True
+        self._bad_frames = 0
+
+    # --- what the dispatcher calls: nothing waits -----------------------------------------
+
+    def post(self, frame: Frame) -> None:
+        self._channel.post(frame)
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the session; only the first call counts."""
+        if not self._ended:
+            self._be_patient(0, _Over(code, reason))
+            self._ended = True
+
+    # --- the conversation -----------------------------------------------------------------
+
+    async def serve(self, peer: Peer) -> None:
+        """Talk to the agent until the session is over and the socket closed."""
+        over = _ABANDONED
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(self._write())
+            try:
+                over = await self._converse(peer)
+            finally:
+                if self._in_handshake:
+                    self._on_event(events.HandshakeEnded(over.result))
+                await self._channel.close(over.code, over.reason)  # the writer sends what was posted before
+                writer.cancel()
+
+    async def _write(self) -> None:
+        with contextlib.suppress(ChannelClosed):  # the reader learns of it, too
+            await self._channel.write()
+
+    async def _converse(self, peer: Peer) -> _Over:
+        """The whole conversation; gives back how it is to be closed."""
+        limit_s = 0.0 if self._ended else self._times.step_timeout_s
+        closed_by: int | None = None
+        try:
+            async with asyncio.timeout(limit_s) as self._patience:
+                await self._read(await self._handshake(peer))
+        except TimeoutError:
+            over, closed_by = self._when_it_ends, self._when_it_ends.code
+        except _Over as ours:
+            over, closed_by = ours, ours.code
+        except ChannelClosed as closed:
+            over, closed_by = _Over(closed.code or 1000, "", "lost"), closed.code
+        finally:
+            self._patience = None
+        log.info("agent_session_over", code=closed_by, reason=over.reason, remote=peer.remote)
+        if not self._in_handshake:
+            self._on_event(events.SessionEnded(closed_by))
+        return over
+
+    def _be_patient(self, for_s: float, when_it_ends: _Over) -> None:
+        """From now on, the session ends after so many seconds, and in this way."""
+        if self._ended:
+            return
+        self._when_it_ends = when_it_ends
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time() + for_s)
+
+    async def _handshake(self, peer: Peer) -> Provider:
+        channel, enrollment = self._channel, self._enrollment
+        nonce = enrollment.challenge()
+        channel.post(
+            frames.AuthChallenge(
+                nonce=base64.b64encode(nonce).decode(),
+                protocol=frames.PROTOCOL,
+                server=enrollment.server or None,
+                schemes=enrollment.schemes,
+            )
+        )
+        try:
+            response = await channel.receive()
+        except (BadFrame, RemoteTurnError) as error:
+            raise _Over(PROTOCOL_ERROR, str(error)) from None
+        assert isinstance(response, frames.AuthResponse)  # noqa: S101 - the link lets nothing else through
+        self._be_patient(self._times.step_timeout_s, _HANDSHAKE_DUE)
+        try:
+            verdict = await enrollment.verify(nonce, response, peer.host, peer.remote)
+        except StoreError:
+            raise _Over(TRY_AGAIN_LATER, "the coordinator cannot look up identities now") from None
+        if isinstance(verdict, Rejected):
+            self._reject(verdict)
+        return self._accept(verdict, peer)
+
+    def _reject(self, verdict: Rejected) -> NoReturn:
+        self._channel.post(
+            frames.AuthFailed(
+                reason=verdict.reason,
+                code=verdict.code,
+                retry=verdict.retry,
+                retry_after_ms=verdict.retry_after_ms,
+            )
+        )
+        code = POLICY if verdict.retry else REVOKED
+        raise _Over(code, verdict.reason, verdict.code or "rejected")
+
+    def _accept(self, verdict: Accepted, peer: Peer) -> Provider:
+        session_id = secrets.token_hex(16)
+        self._channel.post(
+            frames.AuthOk(
+                provider_id=verdict.provider_id,
+                session_id=session_id,
+                protocol=frames.PROTOCOL,
+                heartbeat_interval_ms=self._times.heartbeat_interval_ms,
+            )
+        )
+        self._in_handshake = False
+        self._on_event(events.HandshakeEnded("ok"))
+        self._be_patient(self._times.step_timeout_s, _CAPABILITIES_DUE)
+        log.info(
+            "agent_accepted",
+            provider_id=verdict.provider_id,
+            session_id=session_id,
+            protocol=self._channel.protocol,
+            remote=peer.remote,
+        )
+        return Provider(verdict.provider_id, self, protocol=self._channel.protocol)
+
+    async def _read(self, provider: Provider) -> None:
+        """Hand frames over until the session ends; then the provider is gone from the fleet."""
+        deliver, receive = self._dispatcher.deliver, self._channel.receive
+        self._dispatcher.connect(provider)
+        try:
+            while True:
+                try:
+                    frame = await receive()
+                except BadFrame as bad:
+                    self._take_bad(provider, bad)
+                    continue
+                deliver(provider, frame)
+                if isinstance(frame, frames.Heartbeat | frames.Capabilities):
+                    self._expect_heartbeat()
+        except RemoteTurnError as error:
+            raise _Over(PROTOCOL_ERROR, str(error)) from None
+        finally:
+            self._dispatcher.disconnect(provider)
+
+    def _expect_heartbeat(self) -> None:
+        if self._channel.link.state is not State.SERVING:
+            return  # a heartbeat does not stand in for the capabilities
+        interval_ms = self._times.heartbeat_interval_ms
+        if self._channel.protocol <= frames.LEGACY_PROTOCOL:
+            interval_ms = max(interval_ms, LEGACY_HEARTBEAT_MS)
+        self._be_patient(MISSED_HEARTBEATS * interval_ms / 1000, _HEARTBEAT_DUE)
+
+    def _take_bad(self, provider: Provider, bad: BadFrame) -> None:
+        """Only the job that it speaks of suffers; but what is no frame at all is no protocol of ours."""
+        self._bad_frames += 1
+        if (
+            not bad.frame_type
+            or self._channel.link.state is not State.SERVING
+            or self._bad_frames > MAX_BAD_FRAMES
+        ):
+            raise _Over(PROTOCOL_ERROR, str(bad))
+        log.warning("bad_frame_ignored", agent=provider.name, job_id=bad.job_id, reason=str(bad))
+        self._dispatcher.deliver_bad(provider, bad)
