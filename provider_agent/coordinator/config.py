@@ -149,8 +149,10 @@ def _check_name(name: str, variable: str) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else "remove it"
-    raise ConfigError(f"the environment variable {variable} names no setting of the coordinator; {hint}")
+    hint = (
+        f"did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else "take it out of the environment"
+    )
+    raise ConfigError(f"{variable} names no setting; {hint}")
 
 
 def _convert(settings: dict[str, object]) -> CoordinatorConfig:
@@ -191,7 +193,7 @@ def _check(config: CoordinatorConfig) -> None:
     if config.dev and not is_loopback(config.listen_host):
         raise ConfigError(
             f"--dev lets anybody in, so it listens on loopback only, not on {config.listen_host}; "
-            "leave out --dev, or listen on 127.0.0.1"
+            "leave out --dev, or listen on loopback"
         )
     if (config.tls_cert_file is None) != (config.tls_key_file is None):
         missing = "--tls-key" if config.tls_key_file is None else "--tls-cert"

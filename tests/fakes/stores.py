@@ -1,0 +1,52 @@
+"""Stores in trouble, and one that counts what it is asked."""
+
+import asyncio
+
+from provider_agent.coordinator.store.base import ClientKey, Provider, StoreError
+from provider_agent.coordinator.store.memory import MemoryStore
+
+
+class CountingStore(MemoryStore):
+    """Notes how often a key was looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key_questions = 0
+
+    async def key_of(self, key_digest: bytes) -> ClientKey | None:
+        self.key_questions += 1
+        return await super().key_of(key_digest)
+
+
+class BrokenStore(MemoryStore):
+    """Raises while `broken`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = True
+
+    def _check(self) -> None:
+        if self.broken:
+            raise StoreError("the disk is gone")
+
+    async def ping(self) -> None:
+        self._check()
+
+    async def key_of(self, key_digest: bytes) -> ClientKey | None:
+        self._check()
+        return await super().key_of(key_digest)
+
+    async def provider_of(self, public_key: bytes) -> Provider | None:
+        self._check()
+        return await super().provider_of(public_key)
+
+    async def revoked_provider_ids(self) -> list[str]:
+        self._check()
+        return await super().revoked_provider_ids()
+
+
+class StuckStore(MemoryStore):
+    """Never answers a ping."""
+
+    async def ping(self) -> None:
+        await asyncio.Event().wait()
