@@ -9,6 +9,7 @@ The tree of the errors; each class carries its wire code, so that nobody maps th
     ├── AuthRejected            401, 403
     ├── BadRequest              400, 422 and other 4xx: the client's request; the engine's message is kept
     ├── ModelNotFound           404: the engine does not have the model (or the path)
+    ├── EndpointUnsupported     405, 501: the engine has the model, but not this endpoint
     ├── RequestTooLarge         413
     ├── RateLimited             429
     ├── BackendLoading          503
@@ -209,6 +210,12 @@ class ModelNotFound(BackendError):
     """404: the engine does not have the model any more."""
 
     code = ErrorCode.MODEL_NOT_LOADED
+
+
+class EndpointUnsupported(BackendError):
+    """405 or 501: llama.cpp without `--embeddings`, for example."""
+
+    code = ErrorCode.UNSUPPORTED_ENDPOINT
 
 
 class RequestTooLarge(BackendError):

@@ -1,0 +1,153 @@
+"""An engine's answer that is one JSON document; knows no socket.
+
+It is held until it is whole, so that a bad one fails before its first byte. A document beyond a
+limit is relayed as it comes, and its verdict follows.
+"""
+
+import json
+import re
+from typing import Any, Final
+
+from provider_agent.backends import facts, failures
+from provider_agent.backends.base import BackendError, BackendFailed, StreamTruncated, Usage
+
+MAX_HELD_BYTES: Final = 1024 * 1024
+_EDGE_BYTES: Final = 16 * 1024
+"""Where usage is looked for in a document that is too long to hold: llama.cpp has it first, others last."""
+
+_WHITESPACE: Final = b" \t\r\n"
+_OUTSIDE_TEXT: Final = re.compile(rb'["{}\[\]]')
+_INSIDE_TEXT: Final = re.compile(rb'["\\]')
+_USAGE: Final = re.compile(r'"usage"\s*:\s*(?=\{)')
+
+
+class DocumentScanner:
+    """A `Scanner` (see `stream.py`) of one JSON object. The end: its last brace."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.usage = Usage()
+        self._failure: BackendError | None = None
+        self._nesting = Nesting()
+        self._began = False
+        self._length_bytes = 0
+        self._held = bytearray()  # all of it; of a long one only the head and, apart, the tail
+        self._tail = bytearray()
+        self._is_closed = False
+
+    def feed(self, data: bytes) -> bytes:
+        if self.ended:
+            return self._after_end(data)
+        if not self._began and not self._begins_well(data):
+            return b""
+        end = self._nesting.feed(data)
+        body = data if end is None else data[:end]
+        relay = self._keep(body)
+        if end is None:
+            return relay
+        self.ended = True
+        relay += self._judge()
+        return b"" if self._failure is not None else relay + self._after_end(data[end:])
+
+    def finish(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        if self.ended:
+            return b""
+        if not self._began:
+            raise BackendFailed("the engine's answer is empty")
+        raise StreamTruncated("the engine's answer stopped before its end")
+
+    @property
+    def _is_long(self) -> bool:
+        return self._length_bytes > MAX_HELD_BYTES
+
+    def _begins_well(self, data: bytes) -> bool:
+        text = data.lstrip(_WHITESPACE)
+        self._began = bool(text)
+        if text and not text.startswith(b"{"):
+            self._failure = BackendFailed("the engine's answer is no JSON object")
+            self.ended = True
+            return False
+        return True
+
+    def _keep(self, body: bytes) -> bytes:
+        """Hold the document while it is short; what is to be relayed of a long one."""
+        was_long = self._is_long
+        self._length_bytes += len(body)
+        if not self._is_long:
+            self._held += body
+            return b""
+        if not was_long:
+            body = bytes(self._held) + body
+            del self._held[_EDGE_BYTES:]
+            self._held += body[len(self._held) : _EDGE_BYTES]
+        self._tail += body[-_EDGE_BYTES:]
+        del self._tail[:-_EDGE_BYTES]
+        return body
+
+    def _judge(self) -> bytes:
+        """The document is whole: read what it says. Gives the bytes that were held."""
+        if self._is_long:
+            for edge in (self._held, self._tail):
+                self.usage = facts.with_usage(self.usage, _usage_in_part(bytes(edge)))
+            return b""
+        document = bytes(self._held)
+        said = facts.read(document)
+        if said is None:
+            self._failure = BackendFailed("the engine's answer is no valid JSON")
+        elif said.failure is not None:
+            self._failure = failures.in_answer(said.failure)
+        else:
+            self.usage = said.usage_after(self.usage)
+        return document
+
+    def _after_end(self, data: bytes) -> bytes:
+        """A line end after the last brace is kept; anything else does not belong to it."""
+        if self._failure is not None or self._is_closed:
+            return b""
+        tail = data[: len(data) - len(data.lstrip(_WHITESPACE))]
+        self._is_closed = len(tail) < len(data)
+        return tail
+
+
+class Nesting:
+    """Finds the end of a JSON value by its brackets, however its bytes are split."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._is_in_text = False
+        self._skips_next = False
+
+    def feed(self, data: bytes) -> int | None:
+        """Where in `data` the value ends: the index after its last bracket; None if it goes on."""
+        at = 0
+        if self._skips_next and data:
+            at, self._skips_next = 1, False
+        while match := (_INSIDE_TEXT if self._is_in_text else _OUTSIDE_TEXT).search(data, at):
+            at = match.end()
+            match match[0]:
+                case b'"':
+                    self._is_in_text = not self._is_in_text
+                case b"\\":
+                    self._skips_next = at == len(data)
+                    at += 1
+                case b"{" | b"[":
+                    self._depth += 1
+                case _:
+                    self._depth -= 1
+                    if self._depth <= 0:
+                        return at
+        return None
+
+
+def _usage_in_part(part: bytes) -> dict[str, Any]:
+    """The last usage object in a piece of JSON. Inside a text the quotes would be escaped."""
+    text = part.decode("utf-8", "replace")
+    for match in reversed(list(_USAGE.finditer(text))):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text, match.end())
+        except ValueError:
+            continue
+        return value if isinstance(value, dict) else {}
+    return {}

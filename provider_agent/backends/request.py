@@ -1,0 +1,102 @@
+"""The few edits of a client's request on its way to an engine (protocol.md, 9); all else stays verbatim."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from provider_agent.backends.base import BadRequest, Call
+
+CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
+EMBEDDINGS: Final = "/v1/embeddings"
+OLLAMA_CHAT: Final = "/api/chat"
+OLLAMA_GENERATE: Final = "/api/generate"
+OLLAMA_EMBED: Final = "/api/embed"
+
+_STREAMS_IF_ASKED: Final = frozenset({CHAT, COMPLETIONS})
+_STREAMS_UNLESS_FORBIDDEN: Final = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE})
+
+_encode: Final = msgspec.json.Encoder().encode
+_members: Final = msgspec.json.Decoder(dict[str, Raw])
+_any: Final = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What is sent to the engine, and what to expect of its answer.
+
+    Attributes:
+        drops_usage: usage was asked for by us only: its event is not for the client.
+        choices: how many answers the client wants (`n`).
+    """
+
+    body: bytes
+    is_streamed: bool
+    drops_usage: bool = False
+    choices: int = 1
+
+
+def prepare(call: Call) -> EngineRequest:
+    """Apply the edits.
+
+    1. `model` is overwritten, always: it is the routed one that is executed.
+    2. A body that does not say `stream` gets the job's, where the engine's default might differ.
+    3. A streamed OpenAI answer is asked to count its tokens.
+
+    Raises BadRequest for a body that is no JSON object.
+    """
+    try:
+        members = _members.decode(call.body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise BadRequest("the request body is not a JSON object") from None
+    members["model"] = Raw(_encode(call.model))  # 1
+    is_streamed = _settle_stream(members, call)  # 2
+    drops_usage = is_streamed and call.endpoint in _STREAMS_IF_ASKED and _ask_for_usage(members)  # 3
+    return EngineRequest(_encode(members), is_streamed, drops_usage, _choices(members))
+
+
+def _settle_stream(members: dict[str, Raw], call: Call) -> bool:
+    said = _value(members, "stream")
+    if said is not None:
+        return said is True
+    if call.endpoint in _STREAMS_IF_ASKED:
+        members["stream"] = Raw(b"true" if call.stream else b"false")
+        return call.stream
+    if call.endpoint in _STREAMS_UNLESS_FORBIDDEN:
+        if not call.stream:
+            members["stream"] = Raw(b"false")
+        return call.stream
+    return False
+
+
+def _ask_for_usage(members: dict[str, Raw]) -> bool:
+    """True if the client had not asked itself. Options that are none are the engine's to refuse."""
+    given = members.get("stream_options", Raw(b"null"))
+    if bytes(given) == b"null":
+        options: dict[str, Raw] = {}
+    else:
+        try:
+            options = _members.decode(given)
+        except msgspec.DecodeError:
+            return False
+    if bytes(options.get("include_usage", b"")) == b"true":
+        return False
+    options["include_usage"] = Raw(b"true")
+    members["stream_options"] = Raw(_encode(options))
+    return True
+
+
+def _choices(members: Mapping[str, Raw]) -> int:
+    said = _value(members, "n")
+    return said if isinstance(said, int) and said > 0 else 1
+
+
+def _value(members: Mapping[str, Raw], name: str) -> object:
+    """A member, read; one that cannot be (a number beyond all bounds) is not None, and nothing else."""
+    try:
+        return _any.decode(members[name]) if name in members else None
+    except msgspec.DecodeError:
+        return object()
