@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from provider_agent import __version__
-from provider_agent.cli import coordinator
+from provider_agent.cli import coordinator, demo, run, simulate, validate
 from provider_agent.cli.output import ExitCode
 
 _TYPERS_USAGE_ERROR = 2
@@ -40,8 +40,12 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,  # it prints local variables, and with them secrets
     )
     app.callback()(_root)
-    app.command("version")(version)
+    run.register(app)
+    demo.register(app)
     coordinator.register(app)
+    simulate.register(app)
+    validate.register(app)
+    app.command("version")(version)
     return app
 
 
