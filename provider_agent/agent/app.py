@@ -105,7 +105,12 @@ class Agent:
     async def run(self, discovery: Discovery, stop: asyncio.Event) -> int:
         """Find engines, hold a session, serve; gives the exit code."""
         self._executor.on_unreachable = discovery.report_unreachable
-        connector = Connector(dial=self._dial, serve=self._serve)
+        connector = Connector(
+            dial=self._dial,
+            serve=self._serve,
+            on_dialled=self._metrics.dialled,
+            on_ended=self._metrics.session_ended,
+        )
         async with self._executor, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(discovery.run()),
