@@ -16,6 +16,7 @@ from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.enrollment import Enrollment
 from provider_agent.coordinator.http.admin import AdminDoor
 from provider_agent.coordinator.http.agents import AgentDoor
+from provider_agent.coordinator.http.counting import count_jobless
 from provider_agent.coordinator.http.errors import openai_errors
 from provider_agent.coordinator.http.openai import OpenAIDoor
 from provider_agent.coordinator.observer import Observer, OnEvent
@@ -89,7 +90,9 @@ def build_app(
         clock=clock,
     )
     admission = Admission(store, dev=config.dev, clock=clock)
-    app = web.Application(client_max_size=config.max_body_bytes, middlewares=[openai_errors])
+    app = web.Application(
+        client_max_size=config.max_body_bytes, middlewares=[count_jobless(metrics), openai_errors]
+    )
     AgentDoor(
         dispatcher,
         enrollment,
@@ -130,9 +133,9 @@ async def _serve(
 ) -> None:
     """Listen until told to stop, and stop in this order.
 
-    1. not ready any more, and new requests are refused;
-    2. running jobs get time to end;
-    3. agents are told to come back to whoever follows, and the port is closed.
+    1. Readiness is gone (`is_stopping`), whoever watches is told.
+    2. New jobs are refused, and those that run get time to end.
+    3. Agents are told to come back to whoever follows, and the port is closed.
     """
     runner = web.AppRunner(
         parts.app, handler_cancellation=True, access_log=None, shutdown_timeout=HANDLERS_GRACE_S
@@ -146,14 +149,13 @@ async def _serve(
                 tasks.create_task(parts.dispatcher.watch()),
                 tasks.create_task(expel_revoked(parts.store, parts.dispatcher.end_session)),
             )
-            await stop.wait()  # 1: `is_stopping`
-            on_event("draining", {"running_jobs": parts.dispatcher.view().running_jobs})
+            await stop.wait()
+            on_event("draining", {"running_jobs": parts.dispatcher.view().running_jobs})  # 1
             await parts.dispatcher.drain(config.shutdown_grace_s)  # 2
-            await runner.cleanup()  # 3
             for watcher in watchers:
                 watcher.cancel()
     finally:
-        await runner.cleanup()
+        await runner.cleanup()  # 3
     on_event("stopped", {})
 
 

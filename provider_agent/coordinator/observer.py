@@ -34,7 +34,7 @@ class Observer:
 
     def _count(self, event: Event) -> None:
         match event:
-            case JobDispatched():
+            case JobDispatched(attempt=1):  # a later one waited for its agents, not for a slot
                 self._metrics.waited("dispatched", event.waited_s)
             case AttemptEnded():
                 self._metrics.attempt_ended(
@@ -47,7 +47,7 @@ class Observer:
             case SessionEnded():
                 self._metrics.session_ended(event.close_code)
             case _:
-                pass  # what joins and leaves is read from the view of the fleet
+                pass  # who is present is read from the view of the fleet
 
     def _job_ended(self, event: JobEnded) -> None:
         if event.attempts == 0:
