@@ -26,6 +26,11 @@ class TerminalView:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = Console(highlight=False) if console is None else console
+        self._spinner = Spinner("dots", style="cyan")
+        self._state = Text("starting", "dim")
+        self._answer: Text | None = None
+        self._speaker = ""
+        self._counts = ""
         self._live = Live(
             get_renderable=self._moving,
             console=self._console,
@@ -34,11 +39,6 @@ class TerminalView:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._spinner = Spinner("dots", style="cyan")
-        self._state = Text("starting", "dim")
-        self._answer: Text | None = None
-        self._speaker = ""
-        self._counts = ""
 
     def __enter__(self) -> Self:
         self._console.print()
@@ -100,16 +100,16 @@ class TerminalView:
         """The part below what was printed: the answer while it grows, and the status line."""
         status = Table.grid(padding=(0, 1))
         status.add_row(self._spinner, self._state, Text(self._counts, "dim"), Text("Ctrl-C stops it", "dim"))
-        parts: list[RenderableType] = [Padding(status, (0, INDENT))]
+        parts: list[RenderableType] = [Padding(status, (0, INDENT), expand=False)]
         if self._answer is not None:
-            parts = [Padding(self._spoken(self._answer), (0, INDENT)), Text(), *parts]
+            parts = [Padding(self._spoken(self._answer), (0, INDENT), expand=False), Text(), *parts]
         return Group(*parts)
 
     def _spoken(self, answer: Text) -> Table:
         return _row(Text(self._speaker, "magenta"), answer)
 
     def _print(self, what: RenderableType) -> None:
-        self._console.print(Padding(what, (0, INDENT)))
+        self._console.print(Padding(what, (0, INDENT), expand=False))
 
     def _code(self, code: str, language: str) -> None:
         """Without padding on the right and without wrapping, so that it can be copied."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol, Self, TextIO
 
 from provider_agent.cli.demo_chat import Measured, Said, completion_body
 from provider_agent.cli.demo_jobs import Finished
-from provider_agent.cli.demo_parts import Engine
 
 Facts = Mapping[str, Any]
 
@@ -132,7 +131,3 @@ client = OpenAI(base_url="{url}/v1", api_key="any")
 messages = [{{"role": "user", "content": "Hello!"}}]
 for event in client.chat.completions.create(model={json.dumps(model)}, messages=messages, stream=True):
     print(event.choices[0].delta.content or "", end="", flush=True)"""
-
-
-def engine_facts(engine: Engine) -> dict[str, object]:
-    return {"kind": engine.kind, "url": engine.url, "model": engine.model}
