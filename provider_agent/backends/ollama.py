@@ -1,0 +1,99 @@
+"""Ollama: its own API beside OpenAI's; lists what is on disk, loads on demand, tells each model's digest.
+
+Models that it only forwards to a remote service (`remote_host`) are never listed: a prompt meant
+for this machine must not end at somebody's paid account.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from provider_agent.backends.base import BackendError, BackendFailed, BackendModel, BackendSettings
+from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.listing import Answers, Item, items, positive, text
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE
+
+_QUESTIONS_AT_ONCE: Final = 8
+
+
+class OllamaBackend(OpenAIBackend):
+    """See the module."""
+
+    kind: ClassVar[str] = "ollama"
+    default_url: ClassVar[str | None] = "http://127.0.0.1:11434"
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {OLLAMA_CHAT, OLLAMA_GENERATE, OLLAMA_EMBED}
+
+    def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
+        super().__init__(http, settings, url=url, name=name)
+        self._shown: Mapping[tuple[str, str], Item] = {}  # by name and digest: they do not change
+
+    @classmethod
+    def recognises(cls, answers: Answers) -> bool:
+        """KoboldCpp imitates the listing, but not the rest."""
+        listed = items(answers.tags, "models")
+        if listed is None or answers.is_owned_by("koboldcpp"):
+            return False
+        return all(text(item, "name", "model") and "details" in item for item in listed)
+
+    async def list_models(self) -> tuple[BackendModel, ...]:
+        page = await self._ask("/api/tags")
+        page.require()
+        listed = items(page, "models")
+        if listed is None:
+            raise BackendFailed("the engine's list of models is none")
+        local = [item for item in listed if text(item, "name", "model") and not _is_remote(item)]
+        await self._look_at(local)
+        models = [self._model(item, self._shown.get(_identity(item), {})) for item in local]
+        return tuple(sorted(models, key=lambda model: model.model_id))
+
+    async def _look_at(self, local: list[Item]) -> None:
+        """Ask once for the details of each model that the listing did not give; forget those that went."""
+        few = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
+        known = {_identity(item): self._shown.get(_identity(item)) for item in local}
+
+        async def show(key: tuple[str, str]) -> None:
+            async with few:
+                known[key] = await self._show(key[0])
+
+        async with asyncio.TaskGroup() as group:
+            for key, shown in tuple(known.items()):
+                if shown is None:
+                    group.create_task(show(key))
+        self._shown = {key: shown for key, shown in known.items() if shown is not None}
+
+    async def _show(self, name: str) -> Item | None:
+        """A model's details; None when they cannot be had now."""
+        try:
+            value = (await self._ask("/api/show", msgspec.json.encode({"model": name}))).require()
+        except BackendError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def _model(self, item: Item, more: Any) -> BackendModel:
+        capabilities = item.get("capabilities") or more.get("capabilities") or ()
+        digest = text(item, "digest").removeprefix("sha256:")
+        return BackendModel(
+            text(item, "name", "model"),
+            self.endpoints,
+            context_window=_context_window(item, more),
+            fingerprint=f"sha256:{digest}" if digest else None,
+            is_embedding="embedding" in capabilities and "completion" not in capabilities,
+        )
+
+
+def _identity(item: Item) -> tuple[str, str]:
+    return text(item, "name", "model"), text(item, "digest")
+
+
+def _is_remote(item: Item) -> bool:
+    return bool(item.get("remote_host") or item.get("remote_model"))
+
+
+def _context_window(item: Item, shown: Item) -> int | None:
+    """`<architecture>.context_length` of the GGUF file."""
+    info = shown.get("model_info")
+    architecture = text(info, "general.architecture") if isinstance(info, dict) else ""
+    return positive(info, f"{architecture}.context_length") or positive(item.get("details"), "context_length")

@@ -1,0 +1,82 @@
+"""Any engine with OpenAI's API, and what its families have in common; knows no quirk of theirs."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, Final
+
+from provider_agent.backends.base import (
+    BackendError,
+    BackendFailed,
+    BackendModel,
+    BackendSettings,
+    Call,
+)
+from provider_agent.backends.http import EngineHttp, HttpReply, Page
+from provider_agent.backends.listing import Answers, Item, items, positive, text
+from provider_agent.backends.request import CHAT, COMPLETIONS, EMBEDDINGS
+
+ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
+ASK_TIMEOUT_S: Final = 5.0
+
+
+class OpenAIBackend:
+    """A `Backend` (see `base.py`) for engines of which nothing else is known."""
+
+    kind: ClassVar[str] = "openai"
+    default_url: ClassVar[str | None] = None
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS
+
+    def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
+        self.name = name
+        self.url = url
+        self.max_concurrent = settings.max_concurrent
+        self.priority = settings.priority
+        self._http = http
+        self._api_key = settings.api_key
+
+    @classmethod
+    def recognises(cls, answers: Answers) -> bool:
+        """A non-empty listing in OpenAI's form, each model with a name."""
+        models = items(answers.models, "data")
+        said = answers.models.value if answers.models else None
+        return bool(models) and isinstance(said, dict) and said.get("object") == "list" and _named(models)
+
+    async def list_models(self) -> tuple[BackendModel, ...]:
+        page = await self._ask("/v1/models")
+        page.require()
+        listed = items(page, "data")
+        if listed is None:
+            raise BackendFailed("the engine's list of models is none")
+        more = await self._ask_more()
+        models = [self._model(item, more) for item in listed if text(item, "id")]
+        return tuple(sorted(models, key=lambda model: model.model_id))
+
+    def open(self, call: Call) -> AbstractAsyncContextManager[HttpReply]:
+        return self._http.open(self.url, call, self._api_key)
+
+    async def _ask_more(self) -> Any:
+        """What this family tells elsewhere about its models; must not raise."""
+        return None
+
+    def _model(self, item: Item, more: Any) -> BackendModel:  # noqa: ARG002 - `more` is the families'
+        return BackendModel(
+            text(item, "id"),
+            self.endpoints,
+            context_window=positive(
+                item, "max_model_len", "context_length", "context_window", "max_context_length"
+            ),
+        )
+
+    async def _ask(self, path: str, body: bytes | None = None) -> Page:
+        return await self._http.ask(self.url, path, body=body, api_key=self._api_key, timeout_s=ASK_TIMEOUT_S)
+
+    async def _ask_or_none(self, path: str) -> Page | None:
+        """For what is good to know and not needed."""
+        try:
+            return await self._ask(path)
+        except BackendError:
+            return None
+
+
+def _named(models: Sequence[Item] | None) -> bool:
+    return all(text(item, "id") for item in models or ())
