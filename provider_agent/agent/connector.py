@@ -1,34 +1,20 @@
 """Dial, run a session, wait, again; knows neither handshake nor jobs, and `reconnect` is the judge."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Protocol
 
 from provider_agent.agent.reconnect import Backoff, SessionEnd, classify
+from provider_agent.agent.waiting import Waiter, wait_until
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.transport.channel import Socket
 from provider_agent.transport.websocket import DialError
 
-__all__ = ["Connector", "SessionEnd", "Waiter", "wait_until"]
+__all__ = ["Connector", "SessionEnd"]
 
 _log = get_logger(__name__)
-
-
-class Waiter(Protocol):
-    """Waits so long, or until the event is set."""
-
-    async def __call__(self, wait_s: float, until: asyncio.Event) -> None: ...
-
-
-async def wait_until(wait_s: float, until: asyncio.Event) -> None:
-    """The waiter of the running program."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await until.wait()
 
 
 class Connector:

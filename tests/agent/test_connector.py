@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from provider_agent.agent.connector import Connector, SessionEnd, wait_until
+from provider_agent.agent.connector import Connector, SessionEnd
 from provider_agent.agent.reconnect import CAP_S
 from provider_agent.protocol.frames import AuthFailed
 from provider_agent.transport.websocket import DialError
@@ -248,20 +248,6 @@ async def test_a_stop_before_the_start_dials_nobody() -> None:
 
     assert await world.run() == 0
     assert world.tries == []
-
-
-async def test_a_stop_ends_the_wait() -> None:
-    """The real waiter, which no other test lets wait."""
-    stop = asyncio.Event()
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        waiting = tasks.create_task(wait_until(3600, stop))
-        tasks.create_task(_set(stop))
-    assert waiting.done()
-    await wait_until(0.0, asyncio.Event())
-
-
-async def _set(event: asyncio.Event) -> None:
-    event.set()
 
 
 async def test_a_defect_is_not_mistaken_for_the_network() -> None:

@@ -1,0 +1,18 @@
+"""Waiting that can be cut short, and that tests can replace; knows no reason to wait."""
+
+import asyncio
+import contextlib
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """Waits so long, or until the event is set."""
+
+    async def __call__(self, wait_s: float, until: asyncio.Event) -> None: ...
+
+
+async def wait_until(wait_s: float, until: asyncio.Event) -> None:
+    """The waiter of the running program."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await until.wait()
