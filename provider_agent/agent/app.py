@@ -140,7 +140,11 @@ class Agent:
     def _accepted(self, host: str, frame: AuthOk) -> None:
         if self._identity.provider_id(host) != frame.provider_id:
             self._identity.remember_provider_id(host, frame.provider_id)
-        facts = {"provider_id": frame.provider_id, "session_id": frame.session_id, "protocol": frame.protocol}
+        facts: dict[str, object] = {
+            "provider_id": frame.provider_id,
+            "session_id": frame.session_id,
+            "protocol": frame.protocol,
+        }
         log.info("session_up", **facts)
         self._on_event("connected", facts)
 
