@@ -101,10 +101,10 @@ async def running(
 async def find_engine() -> Engine | None:
     """An engine on this machine that can chat, if there is one."""
     async with EngineHttp() as http:
-        return _first_that_chats(await Discovery((), http, probe_loopback=True).refresh())
+        return first_that_chats(await Discovery((), http, probe_loopback=True).refresh())
 
 
-def _first_that_chats(catalog: Catalog) -> Engine | None:
+def first_that_chats(catalog: Catalog) -> Engine | None:
     for entry in catalog.entries:
         for model in entry.models:
             if entry.healthy and CHAT in model.endpoints - EMBEDDING_ENDPOINTS and not model.is_embedding:
@@ -118,7 +118,12 @@ def _engine(entry: CatalogEntry, model: str) -> Engine:
 
 @asynccontextmanager
 async def background(
-    program: Program, ready: str, what: str, on_event: OnEvent = lambda _name, _fields: None
+    program: Program,
+    ready: str,
+    what: str,
+    on_event: OnEvent = lambda _name, _fields: None,
+    *,
+    start_limit_s: float = START_LIMIT_S,
 ) -> AsyncIterator[dict[str, object]]:
     """Run a program beside the block, which begins with the facts of its `ready` event.
 
@@ -138,9 +143,9 @@ async def background(
     task = asyncio.create_task(program(stop, hear))
     try:
         either: set[asyncio.Future[Any]] = {task, facts}
-        await asyncio.wait(either, timeout=START_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=start_limit_s, return_when=asyncio.FIRST_COMPLETED)
         if not facts.done():
-            raise DemoFailed(_why_not_ready(task, what)) from _error_of(task)
+            raise DemoFailed(_why_not_ready(task, what, start_limit_s)) from _error_of(task)
         yield facts.result()
     finally:
         stop.set()
@@ -156,9 +161,9 @@ async def _end_of(task: asyncio.Task[int]) -> None:
     _error_of(task)  # looked at: who waited for the program knows it already
 
 
-def _why_not_ready(task: asyncio.Task[int], what: str) -> str:
+def _why_not_ready(task: asyncio.Task[int], what: str, start_limit_s: float) -> str:
     if not task.done():
-        return f"{what} was not ready after {START_LIMIT_S:g} seconds"
+        return f"{what} was not ready after {start_limit_s:g} seconds"
     error = _error_of(task)
     return f"{what} ended at once" if error is None else f"{what} could not start: {error}"
 

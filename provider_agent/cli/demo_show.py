@@ -80,7 +80,7 @@ async def _first_chat(demo: Demo, plan: Show, view: View) -> None:
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             async for said in chat(demo.url, body, measured):
-                view.said(said)
+                view.said(said, measured)
     except TimeoutError as error:
         raise ChatFailed(f"the engine gave no whole answer in {ANSWER_LIMIT_S:.0f} seconds") from error
     view.answered(measured)

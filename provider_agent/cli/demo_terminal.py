@@ -27,10 +27,10 @@ class TerminalView:
     def __init__(self, console: Console | None = None) -> None:
         self._console = Console(highlight=False) if console is None else console
         self._spinner = Spinner("dots", style="cyan")
-        self._state = Text("starting", "dim")
+        self._state = "starting"
         self._answer: Text | None = None
-        self._speaker = ""
-        self._counts = ""
+        self._running = 0
+        self._served = 0
         self._live = Live(
             get_renderable=self._moving,
             console=self._console,
@@ -53,6 +53,8 @@ class TerminalView:
         self._live.stop()
         self._finish_answer()
         self._console.print()
+        self._print(Text("stopped", "dim"))
+        self._console.print()
 
     def part(self, name: str, facts: Facts) -> None:
         what, note = part_text(name, facts)
@@ -62,13 +64,13 @@ class TerminalView:
         self._console.print()
         self._print(_row(Text("you", "cyan"), Text(prompt)))
         self._console.print()
-        self._speaker, self._answer = "engine", Text()
-        self._state = Text(f"waiting for the first token of {model}", "dim")
+        self._answer = Text()
+        self._state = f"waiting for the first token of {model}"
 
-    def said(self, piece: Said) -> None:
+    def said(self, piece: Said, measured: Measured, /) -> None:
         if self._answer is not None:
             self._answer.append(piece.text, "dim italic" if piece.is_thought else None)
-            self._state = Text("answering", "dim")
+            self._state = speed_text(measured)
 
     def answered(self, measured: Measured) -> None:
         self._finish_answer()
@@ -82,10 +84,10 @@ class TerminalView:
             self._console.print()
             self._code(code, language)
         self._console.print()
-        self._state = Text("ready for requests", "dim")
+        self._state = "ready for requests"
 
     def counts(self, running: int, served: int) -> None:
-        self._counts = f"{running} running, {served} served"
+        self._running, self._served = running, served
 
     def job_ended(self, job: Finished) -> None:
         mark = ("✓ ", "green") if job.code is None else ("✗ ", "red")
@@ -93,20 +95,22 @@ class TerminalView:
 
     def _finish_answer(self) -> None:
         if self._answer is not None:
-            self._print(self._spoken(self._answer))
+            self._print(_spoken(self._answer))
             self._answer = None
 
     def _moving(self) -> RenderableType:
         """The part below what was printed: the answer while it grows, and the status line."""
+        jobs = f"{self._running} running, {self._served} served"
         status = Table.grid(padding=(0, 1))
-        status.add_row(self._spinner, self._state, Text(self._counts, "dim"), Text("Ctrl-C stops it", "dim"))
-        parts: list[RenderableType] = [Padding(status, (0, INDENT), expand=False)]
+        status.add_row(self._sign(), Text(f"{self._state}  ·  {jobs}  ·  Ctrl-C stops it", "dim"))
+        parts: list[RenderableType] = [status]
         if self._answer is not None:
-            parts = [Padding(self._spoken(self._answer), (0, INDENT), expand=False), Text(), *parts]
-        return Group(*parts)
+            parts = [_spoken(self._answer), Text(), status]
+        return Padding(Group(*parts), (0, INDENT), expand=False)
 
-    def _spoken(self, answer: Text) -> Table:
-        return _row(Text(self._speaker, "magenta"), answer)
+    def _sign(self) -> RenderableType:
+        """It moves only while something is going on."""
+        return self._spinner if self._running or self._state == "starting" else Text("●", "green")
 
     def _print(self, what: RenderableType) -> None:
         self._console.print(Padding(what, (0, INDENT), expand=False))
@@ -117,6 +121,10 @@ class TerminalView:
         lines.rstrip()
         for line in lines.split("\n"):
             self._console.print(Text(" " * INDENT).append_text(line), soft_wrap=True)
+
+
+def _spoken(answer: Text) -> Table:
+    return _row(Text("answer", "magenta"), answer)
 
 
 def _row(label: Text | str, content: Text) -> Table:

@@ -25,7 +25,7 @@ class View(Protocol):
         ...
 
     def asked(self, prompt: str, model: str) -> None: ...
-    def said(self, piece: Said) -> None: ...
+    def said(self, piece: Said, measured: Measured, /) -> None: ...
     def answered(self, measured: Measured) -> None: ...
     def next_steps(self, url: str, model: str) -> None: ...
     def counts(self, running: int, served: int) -> None:
@@ -58,7 +58,7 @@ class PlainView:
     def asked(self, prompt: str, model: str) -> None:
         self._line(f"\nasking {model}: {prompt}\n")
 
-    def said(self, piece: Said) -> None:
+    def said(self, piece: Said, _measured: Measured, /) -> None:
         self._out.write(piece.text)
         self._out.flush()
 
@@ -70,7 +70,7 @@ class PlainView:
         self._line(f"{python_lines(url, model)}\n\nCtrl-C stops it.")
 
     def counts(self, running: int, served: int) -> None:
-        pass
+        """Nothing: every job has its line when it ends."""
 
     def job_ended(self, job: Finished) -> None:
         self._line(f"job {job.job_id}: {job_text(job)}")

@@ -10,6 +10,7 @@ from provider_agent.cli.demo_terminal import TerminalView
 from provider_agent.cli.demo_view import curl_lines
 
 URL = "http://127.0.0.1:8700"
+MEASURED = Measured(tokens=81, first_token_s=0.25, last_token_s=2.25)
 FACTS = {"kind": "simulator", "url": "http://127.0.0.1:1", "model": "simulated-7b"}
 
 
@@ -27,10 +28,10 @@ def test_what_was_said_stays_readable() -> None:
         view.part("coordinator", {"url": URL})
         view.part("agent", {"models": ["simulated-7b"]})
         view.asked("Why?", "simulated-7b")
-        view.said(Said("Well, ", is_thought=True))
-        view.said(Said("because."))
+        view.said(Said("Well, ", is_thought=True), MEASURED)
+        view.said(Said("because."), MEASURED)
         view.counts(0, 1)
-        view.answered(Measured(tokens=81, first_token_s=0.25, last_token_s=2.25))
+        view.answered(MEASURED)
         view.next_steps(URL, "simulated-7b")
         view.job_ended(Finished("7", "simulated-7b", None, 80, 0.5, 2.5))
         view.job_ended(Finished("8", "simulated-7b", "cancelled", None, None, 1.0))
@@ -57,7 +58,7 @@ def test_an_answer_that_breaks_off_stays_on_the_page() -> None:
     screen, out = console()
     with TerminalView(screen) as view:
         view.asked("Why?", "simulated-7b")
-        view.said(Said("Because"))
+        view.said(Said("Because"), MEASURED)
 
     assert "Because" in out.getvalue()
 
@@ -67,9 +68,9 @@ def test_the_live_line_shows_what_happens() -> None:
     screen, out = console()
     view = TerminalView(screen)
     view.asked("Why?", "simulated-7b")
-    view.said(Said("Because"))
+    view.said(Said("Because"), MEASURED)
     view.counts(1, 3)
     screen.print(view._moving())
 
-    assert "answering" in out.getvalue()
+    assert "81 tokens, first after 250 ms, 40.0 tokens/s" in out.getvalue()
     assert "1 running, 3 served" in out.getvalue()
