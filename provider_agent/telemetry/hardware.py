@@ -26,6 +26,9 @@ _RAM_BUCKETS_GIB = (8, 16, 32, 64, 128)
 _VRAM_TIERS_GIB = ((8, "lt8"), (16, "8-15"), (32, "16-31"))
 _MEMINFO = Path("/proc/meminfo")
 
+Load = Callable[[], tuple[float, float, float]]
+_LOAD: Load | None = getattr(os, "getloadavg", None)  # Windows has none
+
 Memory = tuple[int, int]
 """Bytes in all, and in use."""
 
@@ -50,7 +53,7 @@ class Hardware:
         *,
         gpus: Gpus | None = None,
         meminfo: Path = _MEMINFO,
-        load: Callable[[], tuple[float, float, float]] | None = getattr(os, "getloadavg", None),
+        load: Load | None = _LOAD,
         core_count: int | None = None,
     ) -> None:
         self._gpus = gpus if gpus is not None else NvmlGpus.load()

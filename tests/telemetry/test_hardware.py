@@ -25,7 +25,12 @@ from provider_agent.telemetry.hardware import (
     vram_tier,
 )
 
-MEMINFO = "MemTotal:       32795652 kB\nMemFree:         1234 kB\nMemAvailable:   24596739 kB\nHugePages_Total:   0\n"
+MEMINFO = """\
+MemTotal:       32795652 kB
+MemFree:            1234 kB
+MemAvailable:   24596739 kB
+HugePages_Total:       0
+"""
 
 
 class FakeGpus:
@@ -57,14 +62,14 @@ class FakeNvml:
 class NvmlWithoutDriver(FakeNvml):
     """The library on a machine without the driver."""
 
-    def nvmlInit(self) -> None:
+    def nvmlInit(self) -> None:  # noqa: N802 - the library's name
         raise self.NVMLError("LibraryNotFound")
 
 
 class NvmlThatLostItsGpu(FakeNvml):
     """A card that fell off the bus after the start."""
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802 - the library's name
         raise self.NVMLError("GPU is lost", index)
 
 
