@@ -1,0 +1,187 @@
+"""The whole agent in one process: a real socket to a scripted coordinator, real HTTP to a scripted engine."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provider_agent.agent.app import run
+from provider_agent.agent.config import load
+from provider_agent.protocol.frames import AuthFailed, Capabilities, Heartbeat
+from provider_agent.transport.websocket import AcceptedSocket
+from tests.fakes.engine import FakeEngine, chat_chunk, sse, whole_chat
+from tests.fakes.peers import ScriptedCoordinator
+from tests.fakes.servers import websocket_server
+
+Play = Callable[[ScriptedCoordinator], Awaitable[None]]
+
+
+@dataclass
+class Process:
+    """An agent that runs in this test.
+
+    Attributes:
+        events: what it told whoever watches, in order.
+    """
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    exit_code: int | None = None
+
+    def note(self, name: str, facts: dict[str, object]) -> None:
+        self.events.append((name, facts))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.events]
+
+
+@asynccontextmanager
+async def agent(tmp_path: Path, play: Play, engine: FakeEngine | None = None) -> AsyncIterator[Process]:
+    """An agent whose coordinator plays `play` on each session; leaving waits for its end."""
+
+    async def serve(socket: AcceptedSocket) -> None:
+        await play(ScriptedCoordinator(socket, host="127.0.0.1"))
+
+    async with websocket_server(serve) as url:
+        environ = {
+            "PROVIDER_AGENT__COORDINATOR__URL": url,
+            "PROVIDER_AGENT__IDENTITY__KEY_PATH": str(tmp_path / "identity" / "key.pem"),
+            "PROVIDER_AGENT__DISCOVERY__ENABLED": "false",
+            "PROVIDER_AGENT__TELEMETRY__STATUS_LISTEN": "",
+        }
+        if engine is not None:
+            environ |= {
+                "PROVIDER_AGENT__BACKENDS__0__KIND": "openai",
+                "PROVIDER_AGENT__BACKENDS__0__URL": engine.url,
+            }
+        process = Process()
+        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(
+                run(load(None, environ), stop=process.stop, on_event=process.note, environ=environ)
+            )
+            yield process
+            process.exit_code = await running
+
+
+async def with_models(peer: ScriptedCoordinator) -> Capabilities:
+    """The first capabilities that offer something: discovery runs beside the handshake."""
+    capabilities = await peer.welcome()
+    while not capabilities.models:
+        capabilities = await peer.expect(Capabilities)
+    return capabilities
+
+
+async def test_an_agent_finds_its_engine_serves_a_job_and_leaves_when_told(tmp_path: Path) -> None:
+    """The ordinary case, from start to exit code 0."""
+    answers: list[bytes] = []
+    async with FakeEngine() as engine:
+        engine.will_answer(whole_chat())
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await peer.dispatch("j", "tiny", {"model": "tiny", "messages": [], "stream": True})
+            answers.append((await peer.answer("j")).data)
+            process.stop.set()
+
+        async with agent(tmp_path, play, engine) as process:
+            pass
+
+    assert process.exit_code == 0
+    assert b"Hel" in answers[0]
+    assert b"[DONE]" in answers[0]
+    assert [name for name in ("connected", "job", "draining", "stopped") if name in process.names] == [
+        "connected",
+        "job",
+        "draining",
+        "stopped",
+    ]
+
+
+async def test_a_running_job_is_finished_before_the_agent_leaves(tmp_path: Path) -> None:
+    """A deploy drains and never drops; the coordinator is told at once (field notes 44, 46)."""
+    gate = asyncio.Event()
+    drained: list[Heartbeat] = []
+    answers: list[bytes] = []
+    async with FakeEngine() as engine:
+        engine.will_answer(sse(chat_chunk("Hel"), gate, chat_chunk("lo", "stop"), b"data: [DONE]\n\n"))
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await peer.dispatch("j", "tiny", {"messages": [], "stream": True})
+            while not peer.answers.get("j") or not peer.answers["j"].chunks:
+                await peer.hear()
+            process.stop.set()
+            while not (beat := await peer.until(Heartbeat)).draining:
+                pass
+            drained.append(beat)
+            gate.set()
+            answers.append((await peer.answer("j")).data)
+
+        async with agent(tmp_path, play, engine) as process:
+            pass
+
+    assert (drained[0].free_slots, drained[0].active_jobs) == (0, 1)
+    assert b"lo" in answers[0]
+    assert process.exit_code == 0
+
+
+async def test_a_rejected_agent_stops_for_good(tmp_path: Path) -> None:
+    """Only the operator can help: exit code 78, no login loop (field note 39)."""
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        await peer.challenge()
+        await peer.say(AuthFailed(reason="no such agent", code="unknown_identity", retry=False))
+
+    async with agent(tmp_path, play) as process:
+        pass
+
+    assert process.exit_code == 78
+
+
+async def test_a_replaced_agent_says_so_and_stops(tmp_path: Path) -> None:
+    """Two agents with one identity do not fight: exit code 75."""
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        await peer.welcome()
+        await peer.close(4002, "replaced by a newer connection of this identity")
+
+    async with agent(tmp_path, play) as process:
+        pass
+
+    assert process.exit_code == 75
+
+
+async def test_the_provider_id_is_remembered(tmp_path: Path) -> None:
+    """The next start needs no enrolment code."""
+    process: Process
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        await peer.welcome("prov-77")
+        process.stop.set()
+
+    async with agent(tmp_path, play) as process:
+        pass
+
+    remembered = [path.read_text() for path in (tmp_path / "identity").iterdir() if path.suffix == ".json"]
+    assert any("prov-77" in text for text in remembered)
+
+
+async def test_an_agent_without_any_engine_stays_connected(tmp_path: Path) -> None:
+    """An empty list of models is legal; an engine may be started later (field note 26)."""
+    process: Process
+    offers: list[Capabilities] = []
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        offers.append(await peer.welcome())
+        process.stop.set()
+
+    async with agent(tmp_path, play) as process:
+        pass
+
+    assert offers[0].models == ()
+    assert "ready" not in process.names
+    assert process.exit_code == 0
