@@ -13,8 +13,7 @@ Findings = Mapping[str, Any]
 def show(findings: Findings, console: Console | None = None) -> None:
     """Print them: where the settings came from, the engines, the offer."""
     out = Console(highlight=False) if console is None else console
-    out.print(_sources(findings))
-    out.print(_engines(findings["backends"]))
+    out.print(_sources(findings), "", _engines(findings["backends"]), "", sep="\n")
     if findings["models"]:
         out.print(_offer(findings["models"]))
     else:
@@ -31,13 +30,12 @@ def _sources(findings: Findings) -> Table:
     grid.add_row("coordinator", findings["coordinator"])
     identity = findings["identity"]
     grid.add_row("identity", identity["key_path"] + ("" if identity["exists"] else " (made on first use)"))
-    grid.add_row("")
     return grid
 
 
 def _engines(backends: Sequence[Findings]) -> Table | Text:
     if not backends:
-        return Text("No engine is configured, and none was found on this machine.\n", style="yellow")
+        return Text("No engine is configured, and none was found on this machine.", style="yellow")
     table = _table("engine", "kind", "address", "state", "models")
     for backend in backends:
         state = Text("answers", "green") if backend["healthy"] else Text("no answer", "red")
@@ -48,7 +46,7 @@ def _engines(backends: Sequence[Findings]) -> Table | Text:
 def _offer(models: Sequence[Findings]) -> Table:
     table = _table("would offer", "by", "endpoints", "slots", "context", "price in / out")
     for model in models:
-        endpoints = ", ".join(path.removeprefix("/v1/").removeprefix("/") for path in model["endpoints"])
+        endpoints = " ".join(path.removeprefix("/v1/").removeprefix("/") for path in model["endpoints"])
         price = f"{model['input_per_1m']} / {model['output_per_1m']}"
         context = model["context_window"]
         table.add_row(
@@ -63,7 +61,7 @@ def _offer(models: Sequence[Findings]) -> Table:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), header_style="bold", show_lines=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

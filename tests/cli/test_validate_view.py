@@ -50,7 +50,7 @@ def test_sources_engines_and_offer_are_shown() -> None:
     assert page.index("agent.toml") < page.index("no answer") < page.index("131,072")
     assert "PROVIDER_AGENT__LOG__LEVEL" in page
     assert "/state/identity.key (made on first use)" in page
-    assert "api/chat, chat/completions" in page
+    assert "api/chat chat/completions" in page
     assert "free" in page
 
 
