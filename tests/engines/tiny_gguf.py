@@ -64,7 +64,7 @@ def spelled(word: str) -> str:
 
 
 def vocabulary() -> dict[str, str]:
-    """Token to kind, in the order of the ids: bytes, so that any text can be read, and words with prefixes."""
+    """Token to kind, in the order of the ids: bytes make any text readable, prefixes lead to words."""
     words = {spelled(form) for word in STORY.split() for form in (word, word.lower())} | {"ok"}
     prefixes = {word[:length] for word in words for length in range(1, len(word) + 1)} - {SPACE}
     kinds = dict.fromkeys(CONTROL, "control") | dict.fromkeys(MARKS, "user") | dict.fromkeys(BYTES, "byte")

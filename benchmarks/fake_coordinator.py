@@ -1,0 +1,262 @@
+"""A coordinator that costs next to nothing: it speaks protocol 3, and reads of a frame only what it must.
+
+It waits for one agent, then takes a load per line of standard input (JSON: `mode`, `streams`, `amount`,
+`warm_up_s`, `seconds`) and answers with JSON lines: `listening`, `serving`, and for each load `started`,
+`stopped` (the measured window has ended) and `result`.
+"""
+
+import argparse
+import asyncio
+import base64
+import binascii
+import hashlib
+import json
+import os
+import statistics
+import struct
+import sys
+import time
+from typing import cast
+
+import uvloop
+from fake_engine import EVENT_BYTES, FINISH_ALL, MODEL, STAMP_AT, STAMP_BYTES
+from websockets.speedups import apply_mask
+
+HANDSHAKE_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+ID_DIGITS = 9
+
+
+def say(event: str, **fields: object) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+class Load:
+    """What was asked for, and what was counted inside the measured window."""
+
+    def __init__(self, asked: dict[str, object]) -> None:
+        self.mode = str(asked["mode"])
+        self.streams = int(str(asked["streams"]))
+        self.amount = int(str(asked["amount"]))
+        self.warm_up_s = float(str(asked["warm_up_s"]))
+        self.seconds = float(str(asked["seconds"]))
+        self.measuring = False
+        self.finishing = False
+        self.frames = self.payload_bytes = self.jobs = self.errors = 0
+        self.latencies_us: list[float] = []
+
+    def result(self, elapsed_s: float) -> dict[str, object]:
+        ordered = sorted(self.latencies_us)
+        return {
+            "elapsed_s": elapsed_s,
+            "frames": self.frames,
+            "chunks": self.payload_bytes / EVENT_BYTES,
+            "bytes": self.payload_bytes,
+            "jobs": self.jobs,
+            "errors": self.errors,
+            "p50_us": statistics.median(ordered) if ordered else None,
+            "p99_us": ordered[int(len(ordered) * 0.99)] if ordered else None,
+        }
+
+
+class Session(asyncio.Protocol):
+    """The agent's connection: a WebSocket server, byte by byte."""
+
+    def __init__(self, control: asyncio.Transport, ready: asyncio.Event) -> None:
+        self._control = control
+        self._ready = ready
+        self._buffer = b""
+        self._upgraded = False
+        self._load: Load | None = None
+        self._open: set[bytes] = set()
+        self._next_id = 0
+        self._due: list[int] = []
+        self._silent: set[int] = set()
+        self._all_began = asyncio.Event()
+        self.idle = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._upgraded:
+            self._shake_hands()
+        if self._upgraded:
+            self._read_frames()
+        if self._due:
+            self._control.write(struct.pack(f"<{len(self._due)}I", *self._due))
+            self._due.clear()
+
+    def _shake_hands(self) -> None:
+        head, found, rest = self._buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        }
+        accept = base64.b64encode(
+            hashlib.sha1(headers[b"sec-websocket-key"] + HANDSHAKE_SALT, usedforsecurity=False).digest()
+        )
+        answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        if b"provider-agent.v3" in headers.get(b"sec-websocket-protocol", b""):
+            answer += b"Sec-WebSocket-Protocol: provider-agent.v3\r\n"
+        self._transport.write(answer + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+        self._buffer, self._upgraded = rest, True
+        nonce = base64.b64encode(os.urandom(32)).decode()
+        self._send({"type": "auth_challenge", "nonce": nonce, "protocol": 3, "schemes": ["ed25519-bound"]})
+
+    def _send(self, frame: dict[str, object]) -> None:
+        self._send_raw(TEXT, json.dumps(frame, separators=(",", ":")).encode())
+
+    def _send_raw(self, opcode: int, payload: bytes) -> None:
+        size = len(payload)
+        length = struct.pack("!B", size) if size < 126 else struct.pack("!BH", 126, size)
+        self._transport.write(bytes([0x80 | opcode]) + length + payload)
+
+    def _read_frames(self) -> None:
+        buffer, at, end = self._buffer, 0, len(self._buffer)
+        while end - at >= 6:
+            size, head = buffer[at + 1] & 0x7F, 2
+            if size == 126:
+                size, head = int.from_bytes(buffer[at + 2 : at + 4]), 4
+            elif size == 127:
+                if end - at < 14:
+                    break
+                size, head = int.from_bytes(buffer[at + 2 : at + 10]), 10
+            start = at + head + 4
+            if end - start < size:
+                break
+            payload = apply_mask(buffer[start : start + size], buffer[start - 4 : start])
+            opcode = buffer[at] & 0x0F
+            at = start + size
+            self._take(opcode, payload)
+        self._buffer = buffer[at:]
+
+    def _take(self, opcode: int, payload: bytes) -> None:
+        if opcode == TEXT:
+            kind = payload[payload.index(b":") + 1 : 60]
+            if b"job_chunk" in kind:
+                self._take_chunk(payload)
+            elif b"job_started" not in kind and b"heartbeat" not in kind:
+                self._take_other(json.loads(payload))
+        elif opcode == PING:
+            self._send_raw(PONG, payload)
+        elif opcode == CLOSE:
+            self._transport.close()
+
+    def _take_chunk(self, payload: bytes) -> None:
+        load = self._load
+        if load is None:
+            return
+        found = payload.index(b'"', payload.index(b'"job_id"') + 8) + 1
+        first = payload.index(b'"', payload.index(b'"data"') + 6) + 1
+        last = payload.index(b'"', first)
+        if self._silent or load.mode == "lockstep":
+            number = int(payload[found + 1 : found + ID_DIGITS])
+            self._note_beginning(number)
+            if load.mode == "lockstep" and not load.finishing:
+                self._due.append(number)
+        if load.measuring:
+            load.frames += 1
+            padding = payload[last - 2 : last].count(b"=")
+            load.payload_bytes += (last - first) * 3 // 4 - padding
+            if load.mode == "paced":
+                load.latencies_us.append(age_us(payload[first:last]))
+
+    def _note_beginning(self, number: int) -> None:
+        self._silent.discard(number)
+        if not self._silent:
+            self._all_began.set()
+
+    def _take_other(self, frame: dict[str, object]) -> None:
+        kind = frame["type"]
+        if kind == "auth_response":
+            self._send(
+                {"type": "auth_ok", "provider_id": "bench", "protocol": 3, "heartbeat_interval_ms": 15000}
+            )
+        elif kind == "capabilities":
+            self._send({"type": "capabilities_ok", "revision": frame.get("revision", 0)})
+            if any(model["model_id"] == MODEL for model in frame["models"]):  # type: ignore[attr-defined]
+                self._ready.set()
+        elif kind in ("job_done", "job_error"):
+            self._take_outcome(frame, failed=kind == "job_error")
+
+    def _take_outcome(self, frame: dict[str, object], *, failed: bool) -> None:
+        load = self._load
+        self._open.discard(str(frame["job_id"]).encode())
+        if load is None:
+            return
+        load.errors += failed
+        if failed:
+            print(frame, file=sys.stderr)
+        load.jobs += load.measuring
+        if load.mode == "once" and not load.finishing:
+            self._dispatch(load)
+        if not self._open:
+            self.idle.set()
+
+    def _dispatch(self, load: Load) -> None:
+        self._next_id += 1
+        job_id = b"j%0*d" % (ID_DIGITS - 1, self._next_id)
+        self._open.add(job_id)
+        prompt = f"#{self._next_id} {load.mode} {load.amount}#"
+        request = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": prompt}]}
+        self._send({"type": "job", "job_id": job_id.decode(), "model_id": MODEL, "request": request})
+
+    async def run(self, load: Load) -> dict[str, object]:
+        """Drive one load; the measured window begins after every stream has begun and warmed up."""
+        self._load = load
+        self.idle.clear()
+        self._all_began.clear()
+        self._silent = set(range(self._next_id + 1, self._next_id + 1 + load.streams))
+        for _ in range(load.streams):
+            self._dispatch(load)
+        async with asyncio.timeout(20):
+            await self._all_began.wait()
+        await asyncio.sleep(load.warm_up_s)
+        say("started")
+        load.measuring, began_s = True, time.monotonic()
+        await asyncio.sleep(load.seconds)
+        load.measuring, elapsed_s = False, time.monotonic() - began_s
+        say("stopped")
+        load.finishing = True
+        self._control.write(struct.pack("<I", FINISH_ALL))
+        async with asyncio.timeout(20):
+            await self.idle.wait()
+        self._load = None
+        return load.result(elapsed_s)
+
+
+def age_us(encoded: bytes) -> float:
+    """How long ago the engine wrote the last event of this chunk."""
+    at = STAMP_AT - EVENT_BYTES
+    event = binascii.a2b_base64(encoded)[at:]
+    stamp = event[:STAMP_BYTES]
+    return (time.monotonic_ns() - int(stamp)) / 1000 if stamp.isdigit() else 0.0
+
+
+async def main(control_port: int) -> None:
+    loop = asyncio.get_running_loop()
+    control, _ = await loop.create_connection(asyncio.Protocol, "127.0.0.1", control_port)
+    ready = asyncio.Event()
+    sessions: list[Session] = []
+
+    def accept() -> Session:
+        sessions.append(Session(control, ready))
+        return sessions[-1]
+
+    server = await loop.create_server(accept, "127.0.0.1", 0)
+    say("listening", port=server.sockets[0].getsockname()[1])
+    async with asyncio.timeout(20):
+        await ready.wait()
+    say("serving")
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        say("result", **await sessions[-1].run(Load(json.loads(line))))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--control", type=int, required=True)
+    uvloop.run(main(parser.parse_args().control))
