@@ -5,7 +5,6 @@ JSON or separated by commas, tables JSON or `name=value` pairs, `PROVIDER_AGENT_
 member of the first backend, and an empty text unsets what may be absent.
 """
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +21,7 @@ from provider_agent.agent.config_sections import (
     TelemetrySection,
 )
 from provider_agent.backends.base import BackendSettings
+from provider_agent.transport.dialling import is_loopback
 
 __all__ = ["AgentConfig", "ConfigError", "default_files", "load"]
 
@@ -75,7 +75,7 @@ def default_files() -> tuple[Path, ...]:
     """Where a configuration is looked for when none is named, in this order."""
     return (
         Path(FILE_NAME),
-        platformdirs.user_config_path(PROGRAM) / FILE_NAME,
+        platformdirs.user_config_path(PROGRAM, appauthor=False) / FILE_NAME,
         Path("/etc") / PROGRAM / FILE_NAME,
     )
 
@@ -127,7 +127,7 @@ def _check_coordinator_url(section: CoordinatorSection, origin: Origin) -> None:
     key = "coordinator.url"
     url = _check_url(key, section.url, ("wss", "ws"), "wss://host/v1/agents/connect", origin)
     host = url.hostname or ""
-    if url.scheme == "ws" and not section.allow_insecure and not _is_loopback(host):
+    if url.scheme == "ws" and not section.allow_insecure and not is_loopback(host):
         problem = f"uses ws:// to {host}, so that anybody on the way can read and change everything"
         raise origin.error(key, problem, "use wss://, or set coordinator.allow_insecure = true")
 
@@ -178,13 +178,6 @@ def _check_url(key: str, text: str, schemes: tuple[str, ...], example: str, orig
             key, f"must be a URL that begins with {schemes[0]}:// and names a host", f"write it as {example}"
         )
     return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _read_text(origin: Origin, key: str, file: Path) -> str:

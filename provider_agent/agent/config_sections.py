@@ -61,7 +61,7 @@ class CoordinatorSection(Section, frozen=True, kw_only=True):
 
 def default_key_path() -> Path:
     """`identity.key` in the state directory of the user, or of the service."""
-    return platformdirs.user_state_path(PROGRAM) / "identity.key"
+    return platformdirs.user_state_path(PROGRAM, appauthor=False) / "identity.key"
 
 
 class IdentitySection(Section, frozen=True, kw_only=True):
