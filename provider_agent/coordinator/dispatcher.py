@@ -22,7 +22,7 @@ from provider_agent.coordinator.events import Event
 from provider_agent.coordinator.failures import Blame, blame_of, failed, failure_of, was_tried
 from provider_agent.coordinator.fleet import Fleet, Provider, Slot
 from provider_agent.coordinator.jobs import Job, JobRequest, JobState
-from provider_agent.coordinator.scheduler import Refusal, Wait, choose
+from provider_agent.coordinator.scheduler import Refusal, choose
 from provider_agent.protocol import frames
 from provider_agent.protocol.errors import BadFrame, ErrorCode
 from provider_agent.protocol.frames import Frame, JobCancel, Outcome
@@ -138,17 +138,17 @@ class Dispatcher:
     def connect(self, provider: Provider) -> None:
         """An agent is authenticated. An older session of the same identity ends."""
         older = self.fleet.get(provider.provider_id)
-        self.fleet.add(provider)
-        self._on_event(events.AgentJoined(provider.provider_id))
         if older is not None:
             older.session.end(REPLACED, "replaced by a newer connection of this identity")
-            self._lose_jobs(older)
+            self.disconnect(older)
+        self.fleet.add(provider)
+        self._on_event(events.AgentJoined(provider.provider_id))
 
     def disconnect(self, provider: Provider) -> None:
         """A session is over; its jobs go to others as far as their clients have seen nothing of them."""
-        self.fleet.remove(provider)
-        self._on_event(events.AgentLeft(provider.provider_id, provider.name))
-        self._lose_jobs(provider)
+        if self.fleet.remove(provider):
+            self._on_event(events.AgentLeft(provider.provider_id, provider.name))
+            self._lose_jobs(provider)
 
     def end_session(self, provider_id: str, code: int, reason: str) -> bool:
         """Close the session of this agent; False when it has none."""
@@ -273,7 +273,7 @@ class Dispatcher:
             if isinstance(choice, Provider):
                 self._waiting.remove(job)
                 self._dispatch(job, choice)
-            elif isinstance(choice, Wait) or not job.excluded:
+            elif not job.excluded:  # one that has been failed by somebody speaks only for itself
                 hopeless.add(wanted)
 
     def _dispatch(self, job: Job, provider: Provider) -> None:
@@ -327,10 +327,10 @@ class Dispatcher:
         self._report_end(job, end)
 
     def _cancel_if_running(self, job: Job, reason: str) -> None:
-        """Tell the agent that nobody wants the answer; its slot stays taken until it says so."""
+        """Tell the agent, once, that nobody wants the answer; its slot stays taken until it says so."""
         provider = job.provider
         slot = provider.jobs.get(job.job_id) if provider is not None else None
-        if provider is None or slot is None:
+        if provider is None or slot is None or slot.frees_at_s is not None:
             return
         slot.frees_at_s = self._clock() + self.limits.cancel_grace_s
         provider.session.post(JobCancel(job_id=job.job_id, reason=reason))
@@ -351,6 +351,7 @@ class Dispatcher:
                 if slot.frees_at_s is not None and slot.frees_at_s <= now_s:
                     log.warning("cancel_not_answered", job_id=job_id, agent=provider.name)
                     del provider.jobs[job_id]
+                    self._on_event(events.AttemptEnded(job_id, provider.name, ErrorCode.CANCELLED.value))
                 elif slot.frees_at_s is not None:
                     dues.append(slot.frees_at_s)
         self._serve_waiting()

@@ -87,7 +87,7 @@ class _Over(Exception):
         self.result = result
 
 
-_ABANDONED = _Over(1011, "the coordinator gave this session up", "lost")
+_LOST = _Over(1011, "the connection ended", "lost")
 _HANDSHAKE_DUE = _Over(PROTOCOL_ERROR, "the answer to the challenge took too long", "timeout")
 _CAPABILITIES_DUE = _Over(PROTOCOL_ERROR, "the capabilities took too long")
 _HEARTBEAT_DUE = _Over(HEARTBEAT_LOST, "three heartbeats were missed")
@@ -131,14 +131,12 @@ class Session:
 
     async def serve(self, peer: Peer) -> None:
         """Talk to the agent until the session is over and the socket closed."""
-        over = _ABANDONED
+        over = _LOST
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(self._write())
             try:
                 over = await self._converse(peer)
             finally:
-                if self._in_handshake:
-                    self._on_event(events.HandshakeEnded(over.result))
                 await self._channel.close(over.code, over.reason)  # the writer sends what was posted before
                 writer.cancel()
 
@@ -149,7 +147,7 @@ class Session:
     async def _converse(self, peer: Peer) -> _Over:
         """The whole conversation; gives back how it is to be closed."""
         limit_s = 0.0 if self._ended else self._times.step_timeout_s
-        closed_by: int | None = None
+        over, closed_by = _LOST, None
         try:
             async with asyncio.timeout(limit_s) as self._patience:
                 await self._read(await self._handshake(peer))
@@ -158,13 +156,18 @@ class Session:
         except _Over as ours:
             over, closed_by = ours, ours.code
         except ChannelClosed as closed:
-            over, closed_by = _Over(closed.code or 1000, "", "lost"), closed.code
-        finally:
+            closed_by = closed.code
+        finally:  # a server whose connection breaks cancels its handler, too
             self._patience = None
-        log.info("agent_session_over", code=closed_by, reason=over.reason, remote=peer.remote)
-        if not self._in_handshake:
-            self._on_event(events.SessionEnded(closed_by))
+            self._tell(over, closed_by, peer)
         return over
+
+    def _tell(self, over: _Over, closed_by: int | None, peer: Peer) -> None:
+        log.info("agent_session_over", code=closed_by, reason=over.reason, remote=peer.remote)
+        if self._in_handshake:
+            self._on_event(events.HandshakeEnded(over.result))
+        else:
+            self._on_event(events.SessionEnded(closed_by))
 
     def _be_patient(self, for_s: float, when_it_ends: _Over) -> None:
         """From now on, the session ends after so many seconds, and in this way."""

@@ -1,0 +1,149 @@
+"""Providers count their slots by what they hold; names and offers are taken with care."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider_agent.coordinator.fleet import Fleet, Provider, Slot, endpoints_of, plain_text
+from provider_agent.protocol.frames import Heartbeat
+from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities, offer
+
+
+def provider(provider_id: str = "a", *, slots: int = 4, model_slots: int = 4) -> Provider:
+    made = Provider(provider_id, RecordingSession())
+    made.take_capabilities(capabilities(offer("m", max_concurrent=model_slots), slots=slots, name="den"))
+    return made
+
+
+def test_free_slots_are_what_the_jobs_leave() -> None:
+    """A slot is taken by a row in `jobs` and by nothing else, so a count cannot drift (field note 71)."""
+    one = provider(slots=4)
+
+    one.jobs["j"] = Slot("m")
+
+    assert (one.free_slots, one.free_slots_for("m")) == (3, 3)
+
+
+def test_a_model_has_no_more_slots_than_its_own_limit() -> None:
+    """The smaller of the agent's and the model's limit counts; jobs of other models take from the first."""
+    one = provider(slots=3, model_slots=2)
+    one.take_capabilities(capabilities(offer("m", max_concurrent=2), offer("n"), slots=3))
+
+    assert one.free_slots_for("m") == 2
+
+    one.jobs["j"], one.jobs["k"] = Slot("n"), Slot("n")
+
+    assert one.free_slots_for("m") == 1
+
+
+def test_a_model_that_is_not_offered_has_no_slots() -> None:
+    """Asking for it is no error."""
+    assert provider().free_slots_for("other") == 0
+
+
+def test_a_limit_that_shrank_below_the_running_jobs_leaves_no_slots() -> None:
+    """Never a negative number."""
+    one = provider(slots=4)
+    one.jobs.update({str(i): Slot("m") for i in range(3)})
+
+    one.take_capabilities(capabilities(offer("m", max_concurrent=1), slots=2))
+
+    assert (one.free_slots, one.free_slots_for("m")) == (0, 0)
+
+
+def test_a_full_provider_is_believed_until_its_next_heartbeat() -> None:
+    """It knows better than we do: another coordinator may use it."""
+    one = provider()
+    one.full = True
+
+    assert one.free_slots_for("m") == 0
+
+    one.take_heartbeat(Heartbeat(queue_depth=0))
+
+    assert one.free_slots_for("m") == 4
+
+
+def test_a_draining_provider_has_no_slots() -> None:
+    """It says so in its heartbeat; a heartbeat that says nothing of it changes nothing (protocol 2)."""
+    one = provider()
+
+    one.take_heartbeat(Heartbeat(queue_depth=0, draining=True))
+    one.take_heartbeat(Heartbeat(queue_depth=0))
+
+    assert one.free_slots == 0
+
+
+def test_a_model_that_is_listed_twice_is_taken_once() -> None:
+    """The second entry is rejected with its reason, the first one serves."""
+    one = Provider("a", RecordingSession())
+
+    rejected = one.take_capabilities(capabilities(offer("m", max_concurrent=1), offer("m", max_concurrent=9)))
+
+    assert [each.model_id for each in rejected] == ["m"]
+    assert one.offers["m"].max_concurrent == 1
+
+
+def test_new_capabilities_replace_the_old() -> None:
+    """An empty list of models is legal."""
+    one = provider()
+
+    one.take_capabilities(capabilities())
+
+    assert one.offers == {}
+
+
+def test_a_provider_without_a_name_goes_by_its_id() -> None:
+    """There is always something to call it by in `X-Agent`."""
+    one = Provider("p-1", RecordingSession())
+
+    assert one.name == "p-1"
+
+    one.take_capabilities(capabilities(name="den-4090"))
+
+    assert one.name == "den-4090"
+
+
+def test_the_repr_states_the_condition() -> None:
+    """So that logs and failing tests need nothing more."""
+    one = provider()
+    one.jobs["j"] = Slot("m")
+
+    assert repr(one) == "<Provider den, present, 1 of 4 slots, ['m']>"
+
+
+@given(st.text())
+def test_a_name_never_breaks_a_header(text: str) -> None:
+    """A peer's own words are printable ASCII before they get anywhere."""
+    plain = plain_text(text)
+
+    assert len(plain) <= 64
+    assert all(" " <= each <= "~" for each in plain)
+
+
+def test_the_fleet_lists_each_model_once_with_all_its_offers() -> None:
+    """Sorted, whoever came first."""
+    fleet = Fleet()
+    for provider_id, models in (("a", ("n", "m")), ("b", ("m",))):
+        one = Provider(provider_id, RecordingSession())
+        one.take_capabilities(capabilities(*(offer(model) for model in models)))
+        fleet.add(one)
+
+    assert [(model_id, len(offers)) for model_id, offers in fleet.models.items()] == [("m", 2), ("n", 1)]
+
+
+def test_an_older_session_cannot_remove_the_newer_one() -> None:
+    """Both have the same id, and the older one ends later."""
+    fleet, older, newer = Fleet(), provider("a"), provider("a")
+    fleet.add(older)
+    fleet.add(newer)
+
+    assert not fleet.remove(older)
+    assert newer is fleet.get("a")
+    assert fleet.remove(newer)
+    assert fleet.providers == ()
+
+
+def test_endpoints_of_several_offers_are_named_once() -> None:
+    """In a fixed order."""
+    offers = [offer("m", endpoints=(EMBEDDINGS,)), offer("m", endpoints=(CHAT, EMBEDDINGS))]
+
+    assert endpoints_of(offers) == (CHAT, EMBEDDINGS)

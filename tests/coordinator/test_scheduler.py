@@ -1,0 +1,113 @@
+"""The agent with the most free slots gets the job; every other case has its own answer."""
+
+import pytest
+
+from provider_agent.coordinator.fleet import Provider, Slot
+from provider_agent.coordinator.scheduler import WAIT, Refusal, choose
+from provider_agent.protocol.errors import ErrorCode
+from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities, offer
+
+
+def provider(
+    provider_id: str, *models: str, slots: int = 4, taken: int = 0, endpoints: tuple[str, ...] = (CHAT,)
+) -> Provider:
+    made = Provider(provider_id, RecordingSession())
+    made.take_capabilities(
+        capabilities(*(offer(model, endpoints=endpoints) for model in models), slots=slots)
+    )
+    made.jobs.update({f"{provider_id}-{i}": Slot(models[0]) for i in range(taken)})
+    return made
+
+
+def chosen(choice: object) -> str:
+    assert isinstance(choice, Provider), choice
+    return choice.provider_id
+
+
+def test_the_provider_with_the_most_free_slots_is_chosen() -> None:
+    """Free, not many: a large one that is busy stands back (field note 71)."""
+    fleet = [provider("a", "m", slots=8, taken=6), provider("b", "m", slots=4, taken=1)]
+
+    assert chosen(choose("m", CHAT, fleet)) == "b"
+
+
+def test_the_limit_of_the_model_counts_where_it_is_smaller() -> None:
+    """Many slots for other models are of no use to this one."""
+    narrow = provider("a", "m", slots=8)
+    narrow.take_capabilities(capabilities(offer("m", max_concurrent=1), slots=8))
+
+    assert chosen(choose("m", CHAT, [narrow, provider("b", "m", slots=2)])) == "b"
+
+
+def test_equals_take_turns() -> None:
+    """The one that was chosen least recently is next."""
+    a, b = provider("a", "m"), provider("b", "m")
+    a.last_chosen, b.last_chosen = 7, 3
+
+    assert chosen(choose("m", CHAT, [a, b])) == "b"
+
+
+def test_an_unknown_model_is_refused() -> None:
+    """Nobody serves it, so waiting would not help (field note 9)."""
+    choice = choose("other", CHAT, [provider("a", "m")])
+
+    assert Refusal(ErrorCode.MODEL_NOT_LOADED, "no agent serves the model 'other'") == choice
+
+
+def test_an_unknown_model_is_refused_even_when_all_are_busy() -> None:
+    """Permanent reasons come before passing ones (field note 9)."""
+    choice = choose("other", CHAT, [provider("a", "m", slots=1, taken=1)])
+
+    assert isinstance(choice, Refusal)
+
+
+def test_an_endpoint_that_is_not_offered_is_refused_by_name() -> None:
+    """The sentence says what would work."""
+    choice = choose("m", CHAT, [provider("a", "m", endpoints=(EMBEDDINGS,))])
+
+    assert isinstance(choice, Refusal)
+    assert ErrorCode.UNSUPPORTED_ENDPOINT is choice.code
+    assert choice.message == f"the model 'm' is not served at {CHAT}, only at {EMBEDDINGS}"
+
+
+def test_only_providers_with_the_endpoint_are_asked() -> None:
+    """The one with more room does not offer it."""
+    fleet = [provider("a", "m", slots=8, endpoints=(EMBEDDINGS,)), provider("b", "m", slots=1)]
+
+    assert chosen(choose("m", CHAT, fleet)) == "b"
+
+
+def test_an_excluded_provider_is_passed_over() -> None:
+    """It has failed this job."""
+    fleet = [provider("a", "m", slots=8), provider("b", "m", slots=1)]
+
+    assert chosen(choose("m", CHAT, fleet, {"a"})) == "b"
+
+
+def test_when_everybody_is_excluded_waiting_does_not_help() -> None:
+    """The client hears of it now."""
+    assert isinstance(choose("m", CHAT, [provider("a", "m")], {"a"}), Refusal)
+
+
+@pytest.mark.parametrize("trouble", ["busy", "full", "draining"])
+def test_a_job_waits_while_all_who_could_serve_it_cannot(trouble: str) -> None:
+    """Each of these may pass."""
+    one = provider("a", "m", slots=1, taken=trouble == "busy")
+    one.full, one.draining = trouble == "full", trouble == "draining"
+
+    assert WAIT is choose("m", CHAT, [one])
+
+
+def test_an_excluded_provider_with_room_does_not_end_the_wait_for_another() -> None:
+    """The other one is only busy."""
+    fleet = [provider("a", "m"), provider("b", "m", slots=1, taken=1)]
+
+    assert WAIT is choose("m", CHAT, fleet, {"a"})
+
+
+def test_a_long_model_name_is_not_repeated_whole() -> None:
+    """What a client sends must not come back by the kilobyte."""
+    choice = choose("x" * 10_000, CHAT, [])
+
+    assert isinstance(choice, Refusal)
+    assert len(choice.message) < 200
