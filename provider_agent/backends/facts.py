@@ -1,5 +1,6 @@
 """What one JSON object of an engine's answer says of end, error and usage; knows no stream."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -51,11 +52,11 @@ class Facts(msgspec.Struct, frozen=True):
 
     def usage_after(self, before: Usage) -> Usage:
         """What is known with this object: its own counts, and those before it where it says none."""
-        said = self.usage if isinstance(self.usage, dict) else {}
-        return with_usage(
-            before,
-            said | {"prompt_eval_count": self.prompt_eval_count, "eval_count": self.eval_count},
-        )
+        if isinstance(self.usage, dict):
+            return with_usage(before, self.usage)
+        if self.prompt_eval_count is None and self.eval_count is None:
+            return before
+        return with_usage(before, {"input_tokens": self.prompt_eval_count, "output_tokens": self.eval_count})
 
 
 _decoder = msgspec.json.Decoder(Facts)
@@ -69,19 +70,17 @@ def read(data: bytes) -> Facts | None:
         return None
 
 
-def with_usage(before: Usage, said: dict[str, Any]) -> Usage:
-    """OpenAI, then Anthropic and newer OpenAI, then Ollama."""
-    given = _first_count(said, "prompt_tokens", "input_tokens", "prompt_eval_count")
-    made = _first_count(said, "completion_tokens", "output_tokens", "eval_count")
+def with_usage(before: Usage, said: Mapping[str, Any]) -> Usage:
+    """Counts as OpenAI names them, else as Anthropic does, else what was known before."""
     return Usage(
-        before.input_tokens if given is None else given,
-        before.output_tokens if made is None else made,
+        _first_count(said.get("prompt_tokens"), said.get("input_tokens"), before.input_tokens),
+        _first_count(said.get("completion_tokens"), said.get("output_tokens"), before.output_tokens),
     )
 
 
-def _first_count(said: dict[str, Any], *names: str) -> int | None:
-    for name in names:
-        count = said.get(name)
-        if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
-            return count
+def _first_count(*values: object) -> int | None:
+    """The first that can be a count; an engine's nonsense is not reported as tokens."""
+    for value in values:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
     return None

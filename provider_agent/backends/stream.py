@@ -22,10 +22,10 @@ from provider_agent.backends.document import DocumentScanner
 MAX_HELD_BYTES: Final = 1024 * 1024
 """A longer event or line is relayed without being read: memory stays bounded."""
 
-_LINE_END = rb"(?>\r\n|\n|\r)"
-_LINE_ENDS: Final = re.compile(_LINE_END)
-_LONGEST_BLANK_LINE_BYTES: Final = len(b"\r\n\r\n")
+_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _WHITESPACE: Final = b" \t\r\n"
+_ALARM: Final = b"error"
+"""In every engine's way to report an error; in few other events."""
 
 
 class Scanner(Protocol):
@@ -77,11 +77,10 @@ def scanner_for(content_type: str, *, drops_usage: bool = False, choices: int = 
 class _BlockScanner(ABC):
     """A body of blocks that end in a known way, each of which is judged when it is whole.
 
-    Whether bytes wait for that: only if a whole block may have to be dropped (`_holds`). The
-    others are relayed at once, and kept just to be read.
+    Whether bytes wait for that: only if a whole block may have to be dropped (`_holds`), or looks
+    like an error. The others are relayed at once, and kept just to be read.
     """
 
-    _block_end: ClassVar[re.Pattern[bytes]]
     _usual_ends: ClassVar[tuple[bytes, ...]]
     _longest_end_bytes: ClassVar[int]
 
@@ -101,6 +100,11 @@ class _BlockScanner(ABC):
     @abstractmethod
     def _is_dull(data: bytes) -> bool:
         """No block in these whole blocks needs reading. On the path of every token."""
+
+    @staticmethod
+    @abstractmethod
+    def _end_of_block(data: bytearray, start: int) -> int:
+        """Where the first block ends whose end is at or after `start`; 0 for nowhere."""
 
     @abstractmethod
     def _judge(self, block: bytes) -> bool:
@@ -170,8 +174,7 @@ class _BlockScanner(ABC):
         searched = max(0, len(held) - self._longest_end_bytes + 1)
         held += data
         start = 0
-        for match in self._block_end.finditer(held, searched):
-            end = match.end()
+        while end := self._end_of_block(held, searched):
             keeps = self._judge_block(start, end)
             if self._failure is not None:
                 break
@@ -179,7 +182,7 @@ class _BlockScanner(ABC):
                 relay += held[max(start, self._relayed) : end]
             if end == len(held) and held.endswith(b"\r"):
                 self._keeps_newline = keeps
-            start = end
+            start = searched = end
             if self.ended:
                 relay += self._after_end(bytes(held[end:]))
                 break
@@ -202,12 +205,16 @@ class _BlockScanner(ABC):
         self._relayed = max(0, self._relayed - start)
         if len(held) > MAX_HELD_BYTES:
             self._is_overlong = True
-        if self._is_overlong or not self._holds:
+        if self._is_overlong or not (self._holds or self._may_fail()):
             relay += held[self._relayed :]
             self._relayed = len(held)
         if self._is_overlong:  # only the end is still looked for
             del held[: len(held) + 1 - self._longest_end_bytes]
             self._relayed = len(held)
+
+    def _may_fail(self) -> bool:
+        """What waits of the block may belong to an error, which must not be relayed."""
+        return self._held.find(_ALARM, max(0, self._relayed - len(_ALARM))) >= 0
 
     def _after_end(self, data: bytes) -> bytes:
         """Line ends after the mark still belong to it; anything else does not."""
@@ -223,9 +230,8 @@ class _BlockScanner(ABC):
 class EventScanner(_BlockScanner):
     """Server-sent events. The end: `[DONE]`, or each choice's finish_reason and then the end of the body."""
 
-    _block_end = re.compile(_LINE_END + _LINE_END)
     _usual_ends = (b"\n\n", b"\r\n\r\n")
-    _longest_end_bytes = _LONGEST_BLANK_LINE_BYTES
+    _longest_end_bytes = len(b"\r\n\r\n")
 
     def __init__(self, *, drops_usage: bool = False, choices: int = 1) -> None:
         super().__init__(holds=drops_usage)
@@ -236,11 +242,19 @@ class EventScanner(_BlockScanner):
     def _is_dull(data: bytes) -> bool:
         find = data.find  # `in` takes three times as long on bytes
         return (
-            find(b"error") < 0
+            find(_ALARM) < 0
             and find(b"[DONE]") < 0
             and (find(b'"usage"') < 0 or _says_only(data, b'"usage"', b"null"))
             and _says_only(data, b'"finish_reason"', b"null")
         )
+
+    @staticmethod
+    def _end_of_block(data: bytearray, start: int) -> int:
+        if data.find(b"\r", start) < 0:  # the ordinary case, ten times as fast
+            at = data.find(b"\n\n", start)
+            return 0 if at < 0 else at + 2
+        blank_line = _BLANK_LINE.search(data, start)
+        return blank_line.end() if blank_line else 0
 
     def _is_whole(self) -> bool:
         return len(self._finished) >= self._choices
@@ -265,7 +279,6 @@ class EventScanner(_BlockScanner):
 class LineScanner(_BlockScanner):
     """JSON lines of Ollama. The end: a line with `"done":true`."""
 
-    _block_end = re.compile(rb"\n")
     _usual_ends = (b"\n",)
     _longest_end_bytes = 1
 
@@ -275,10 +288,12 @@ class LineScanner(_BlockScanner):
     @staticmethod
     def _is_dull(data: bytes) -> bool:
         return (
-            data.find(b'"error"') < 0
-            and data.find(b"eval_count") < 0
-            and _says_only(data, b'"done"', b"false")
+            data.find(_ALARM) < 0 and data.find(b"eval_count") < 0 and _says_only(data, b'"done"', b"false")
         )
+
+    @staticmethod
+    def _end_of_block(data: bytearray, start: int) -> int:
+        return data.find(b"\n", start) + 1
 
     def _is_whole(self) -> bool:
         return False
@@ -306,7 +321,7 @@ def _says_only(data: bytes, name: bytes, value: bytes) -> bool:
 def _event_in(block: bytes) -> tuple[bytes, bytes]:
     """Name and data of an event. Old llama.cpp sends its error as a field `error`, without any event name."""
     name, lines = b"", []
-    for line in _LINE_ENDS.split(block):
+    for line in block.splitlines():
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":

@@ -1,0 +1,426 @@
+"""Scanners are fed bytes by hand: no loop, no socket."""
+
+import json
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from provider_agent.backends.base import BackendError, BackendFailed, StreamFailed, StreamTruncated, Usage
+from provider_agent.backends.document import DocumentScanner
+from provider_agent.backends.stream import (
+    MAX_HELD_BYTES,
+    EventScanner,
+    LineScanner,
+    Scanner,
+    scanner_for,
+)
+from tests.fakes.engine import DONE, chat_chunk, usage_event
+
+ANSWER = chat_chunk("Hel") + chat_chunk("lo") + chat_chunk("", "stop")
+ERROR = b'data: {"error":{"message":"CUDA out of memory at 10.0.0.3","code":500}}\n\n'
+
+
+def read(scanner: Scanner, pieces: Iterable[bytes]) -> tuple[bytes, Usage, str]:
+    """What is relayed, counted and judged, as the shell would see it (but fed beyond the end)."""
+    relayed = b"".join([scanner.feed(piece) for piece in pieces])
+    try:
+        relayed += scanner.finish()
+    except BackendError as error:
+        return relayed, scanner.usage, f"{type(error).__name__}: {error}"
+    return relayed, scanner.usage, "whole"
+
+
+def byte_by_byte(data: bytes) -> list[bytes]:
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+class TestEvents:
+    """Server-sent events."""
+
+    def test_a_whole_answer_is_relayed_verbatim(self) -> None:
+        """Role, text, finish_reason and end mark are the client's as the engine wrote them."""
+        body = ANSWER + DONE
+
+        assert read(EventScanner(), [body]) == (body, Usage(), "whole")
+
+    def test_the_answer_is_complete_at_its_end_mark(self) -> None:
+        """Some engines keep the connection open after `[DONE]`."""
+        scanner = EventScanner()
+        scanner.feed(ANSWER)
+
+        assert not scanner.ended
+        scanner.feed(DONE)
+        assert scanner.ended
+
+    def test_bytes_after_the_end_mark_are_not_relayed(self) -> None:
+        """Whatever an engine sends there is not part of this answer."""
+        assert read(EventScanner(), [ANSWER + DONE + chat_chunk("more")])[0] == ANSWER + DONE
+
+    def test_a_finish_reason_before_the_end_of_the_body_is_an_end(self) -> None:
+        """`transformers serve` never sends `[DONE]`."""
+        assert read(EventScanner(), [ANSWER])[2] == "whole"
+
+    def test_each_choice_must_finish(self) -> None:
+        """With n=2, one finished choice is half an answer."""
+        assert read(EventScanner(choices=2), [ANSWER])[2].startswith("StreamTruncated")
+
+    def test_an_end_mark_without_its_blank_line_is_one_at_the_end_of_the_body(self) -> None:
+        """Nothing of the answer is missing."""
+        body = chat_chunk("a") + b"data: [DONE]"
+
+        assert read(EventScanner(drops_usage=True), [body]) == (body, Usage(), "whole")
+
+    def test_the_mark_inside_a_text_is_no_end(self) -> None:
+        """A model may write about `[DONE]`."""
+        scanner = EventScanner()
+        scanner.feed(chat_chunk("[DONE]") + chat_chunk("data: [DONE]\n\n"))
+
+        assert not scanner.ended
+
+    def test_a_truncated_stream_is_not_done(self) -> None:
+        """Field note 28."""
+        relayed, _, verdict = read(EventScanner(), [chat_chunk("Hel")])
+
+        assert relayed == chat_chunk("Hel")
+        assert verdict == "StreamTruncated: the engine's answer stopped before its end"
+
+    def test_an_error_event_fails_and_is_not_relayed(self) -> None:
+        """Field note 28: neither it nor an end mark after it reaches the client; field note 31: our words."""
+        relayed, _, verdict = read(EventScanner(), [chat_chunk("a") + ERROR + DONE])
+
+        assert relayed == chat_chunk("a")
+        assert verdict == "StreamFailed: the engine reported an error inside its answer"
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            b'data: {"error":"boom"}\n\n',
+            b'data: {"object":"error","message":"boom","code":500}\n\n',
+            b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n',
+            b"event: error\ndata: boom\n\n",
+            b'error: {"code":500,"message":"boom"}\n\n',
+            b'data: {"error":\ndata: {"message":"boom"}}\n\n',
+            b'id: 7\r\ndata: {"choices":[],"error":{"message":"boom"}}\r\n\r\n',
+        ],
+    )
+    def test_every_engines_way_to_report_an_error_is_known(self, event: bytes) -> None:
+        """OpenAI's, old vLLM's, Anthropic's, TGI's, old llama.cpp's, on several lines, beside choices."""
+        relayed, _, verdict = read(EventScanner(drops_usage=True), [chat_chunk("a"), event, DONE])
+
+        assert relayed == chat_chunk("a")
+        assert verdict.startswith("StreamFailed")
+
+    def test_the_engines_words_are_kept_with_a_4xx_code(self) -> None:
+        """The client can mend its request; field note 30."""
+        event = b'data: {"error":{"message":"context is full: see http://10.1.2.3/x","code":400}}\n\n'
+        scanner = EventScanner()
+        scanner.feed(event)
+
+        with pytest.raises(StreamFailed, match=r"^context is full: see <url>$") as caught:
+            scanner.finish()
+        assert caught.value.http_status == 400
+
+    @pytest.mark.parametrize(
+        "member", [b'"error":null', b'"error": {}', b'"text":"\\"error\\""', b'"e":"error"']
+    )
+    def test_no_error_is_none(self, member: bytes) -> None:
+        """Some engines send the member in each event."""
+        body = b'data: {"choices":[],' + member + b"}\n\n" + DONE
+
+        assert read(EventScanner(), [body]) == (body, Usage(), "whole")
+
+    def test_a_page_is_no_stream(self) -> None:
+        """Field note 28: HTML with a false header fails before its first byte."""
+        assert read(EventScanner(), [b"\n<html>", b"</html>"]) == (
+            b"",
+            Usage(),
+            "BackendFailed: the engine answered with a page instead of a stream",
+        )
+
+    @pytest.mark.parametrize("pieces", [[], [b""], [b"\n\n"]])
+    def test_nothing_is_no_answer(self, pieces: list[bytes]) -> None:
+        """Field note 28: a 200 with an empty body."""
+        assert read(EventScanner(), pieces)[2] == "BackendFailed: the engine's answer is empty"
+
+    def test_an_event_that_is_no_json_is_relayed(self) -> None:
+        """It is between the engine and the client."""
+        body = b": usage follows\n\ndata: an error, maybe\n\ndata: [1]\n\n" + DONE
+
+        assert read(EventScanner(drops_usage=True), [body])[0] == body
+
+
+class TestUsage:
+    """What the engine counted."""
+
+    def test_the_extra_usage_event_does_not_leak_to_a_client_that_did_not_ask(self) -> None:
+        """Field note 29: the count is read, the event removed, all else verbatim."""
+        body = ANSWER + usage_event(3, 2) + DONE
+
+        assert read(EventScanner(drops_usage=True), [body]) == (ANSWER + DONE, Usage(3, 2), "whole")
+
+    def test_a_client_that_asked_for_usage_gets_the_event(self) -> None:
+        """Field note 29."""
+        body = ANSWER + usage_event(3, 2) + DONE
+
+        assert read(EventScanner(), [body]) == (body, Usage(3, 2), "whole")
+
+    def test_usage_beside_choices_is_read_and_stays(self) -> None:
+        """`transformers serve` sends it unasked in the last chunk."""
+        body = b'data: {"choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}\n\n'
+
+        assert read(EventScanner(drops_usage=True), [body]) == (body, Usage(1, None), "whole")
+
+    def test_an_event_without_choices_and_usage_stays(self) -> None:
+        """Azure's first event holds filter results."""
+        body = b'data: {"choices":[],"prompt_filter_results":[],"usage":null}\n\n' + DONE
+
+        assert read(EventScanner(drops_usage=True), [body])[0] == body
+
+    def test_usage_is_kept_when_the_stream_fails(self) -> None:
+        """Field note 14: tokens were made, whatever came then."""
+        running = b'data: {"choices":[{"index":0}],"usage":{"prompt_tokens":9,"completion_tokens":4}}\n\n'
+
+        assert read(EventScanner(), [running + ERROR])[1] == Usage(9, 4)
+        assert read(EventScanner(), [running])[1] == Usage(9, 4)
+
+    def test_unknown_usage_is_none_and_not_zero(self) -> None:
+        """Field note 14."""
+        assert read(EventScanner(), [ANSWER + DONE])[1] == Usage(None, None)
+
+
+class TestLatency:
+    """When bytes go on."""
+
+    def test_bytes_go_on_at_once_when_nothing_is_to_be_removed(self) -> None:
+        """Field note 34: half an event is relayed as half an event."""
+        scanner = EventScanner()
+
+        assert [scanner.feed(piece) for piece in byte_by_byte(ANSWER)] == byte_by_byte(ANSWER)
+
+    def test_only_the_event_that_is_not_whole_waits(self) -> None:
+        """Field note 34: with usage to be removed, whole events go on with the read that ends them."""
+        scanner = EventScanner(drops_usage=True)
+        event = chat_chunk("a")
+
+        assert scanner.feed(event + event[:20]) == event
+        assert scanner.feed(event[20:] + event[:5]) == event
+
+    @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+    def test_an_event_goes_on_when_its_blank_line_came(self, end: bytes) -> None:
+        """Field note 32: in all three spellings of a line end; CR needs no byte after it."""
+        scanner = EventScanner(drops_usage=True)
+        event = b'data: {"choices":[{"index":0}]}' + end + end
+
+        assert b"".join([scanner.feed(piece) for piece in byte_by_byte(event * 3)]) == event * 3
+
+    def test_a_body_without_a_line_break_does_not_fill_memory(self) -> None:
+        """Field note 32: beyond the limit it is passed through, and its end is still found."""
+        scanner = EventScanner(drops_usage=True)
+        half = b"data: " + b"x" * MAX_HELD_BYTES
+
+        assert scanner.feed(half) == half
+        assert scanner.feed(b"y" * 1000) == b"y" * 1000
+        assert len(scanner._held) < 10
+        assert scanner.feed(b"\n\n" + usage_event(1, 1) + DONE) == b"\n\n" + DONE
+        assert scanner.usage == Usage(1, 1)
+
+    def test_usage_can_be_removed_however_the_line_end_is_split(self) -> None:
+        """The LF of a CRLF belongs to the event that its CR ended."""
+        kept = ANSWER.replace(b"\n", b"\r\n")
+        body = kept + usage_event(3, 2).replace(b"\n", b"\r\n") + b"data: [DONE]\r\n\r\n"
+
+        assert read(EventScanner(drops_usage=True), byte_by_byte(body)) == (
+            kept + b"data: [DONE]\r\n\r\n",
+            Usage(3, 2),
+            "whole",
+        )
+
+
+def line(**members: object) -> bytes:
+    return json.dumps(members).encode() + b"\n"
+
+
+class TestLines:
+    """JSON lines of Ollama."""
+
+    HALF = line(message={"content": "Hé"}, done=False)
+    LAST = line(message={"content": ""}, done=True, prompt_eval_count=5, eval_count=7)
+
+    def test_a_whole_answer_is_relayed_verbatim_and_counted(self) -> None:
+        """The last line ends it; nobody waits for the end of the body."""
+        scanner = LineScanner()
+
+        assert read(scanner, [self.HALF, self.LAST]) == (self.HALF + self.LAST, Usage(5, 7), "whole")
+        assert scanner.ended
+
+    def test_done_in_spacious_spelling_is_an_end(self) -> None:
+        """The keyword is read as JSON, not as bytes."""
+        assert read(LineScanner(), [b'{ "done" : true }\n'])[2] == "whole"
+
+    def test_done_inside_a_tool_call_is_no_end(self) -> None:
+        """Arguments are an object of the model's own."""
+        body = line(message={"tool_calls": [{"function": {"arguments": {"done": True}}}]}, done=False)
+
+        assert read(LineScanner(), [body])[2].startswith("StreamTruncated")
+
+    def test_a_last_line_without_a_line_end_is_one(self) -> None:
+        """Nothing of the answer is missing."""
+        assert read(LineScanner(), [self.HALF, self.LAST.rstrip()])[1:] == (Usage(5, 7), "whole")
+
+    def test_an_error_line_fails_and_is_not_relayed(self) -> None:
+        """Field note 28: Ollama keeps its 200 and sends an object with `error`."""
+        relayed, _, verdict = read(LineScanner(), [self.HALF, line(error="runner crashed at /root/x/y")])
+
+        assert relayed == self.HALF
+        assert verdict == "StreamFailed: the engine reported an error inside its answer"
+
+    def test_a_stream_without_done_is_truncated(self) -> None:
+        """Field note 28."""
+        assert read(LineScanner(), [self.HALF])[2].startswith("StreamTruncated")
+
+    def test_counts_that_are_left_out_stay_unknown(self) -> None:
+        """Field note 14: Ollama leaves out the count of a cached prompt."""
+        assert read(LineScanner(), [line(done=True, eval_count=7)])[1] == Usage(None, 7)
+
+    def test_a_line_that_never_ends_does_not_fill_memory(self) -> None:
+        """Field note 32."""
+        scanner = LineScanner()
+        for _ in range(3):
+            scanner.feed(b"x" * MAX_HELD_BYTES)
+
+        assert not scanner._held
+
+
+class TestChoice:
+    """Which scanner for which type of content."""
+
+    @pytest.mark.parametrize(
+        ("content_type", "kind"),
+        [
+            ("text/event-stream", EventScanner),
+            ("Text/Event-Stream; charset=utf-8", EventScanner),
+            ("application/x-ndjson", LineScanner),
+            ("application/json; charset=utf-8", DocumentScanner),
+        ],
+    )
+    def test_the_header_decides(self, content_type: str, kind: type) -> None:
+        """The engine says what it sends, whatever was asked for."""
+        assert type(scanner_for(content_type)) is kind
+
+    @pytest.mark.parametrize(
+        ("content_type", "words"),
+        [
+            ("text/html", "the engine answered with text/html instead of JSON or a stream of events"),
+            (
+                "<b> http://10.0.0.1",
+                "the engine answered with something instead of JSON or a stream of events",
+            ),
+            ("", "the engine's answer has no content type"),
+        ],
+    )
+    def test_another_type_is_no_answer(self, content_type: str, words: str) -> None:
+        """Field note 28: a 200 that is HTML."""
+        with pytest.raises(BackendFailed) as caught:
+            scanner_for(content_type)
+        assert str(caught.value) == words
+
+
+# --- any split of the same bytes means the same ---------------------------------------------
+
+TEXTS = st.text(st.sampled_from('ab"\\né€😀[DONE]error usage'), max_size=12)
+EVENTS = st.one_of(
+    TEXTS.map(chat_chunk),
+    TEXTS.map(lambda text: chat_chunk(text, "stop")),
+    st.builds(usage_event, st.integers(0, 99), st.integers(0, 99)),
+    st.sampled_from(
+        [
+            DONE,
+            ERROR,
+            b": ping\n\n",
+            b"\n\n",
+            b"event: x\ndata: {\ndata: }\n\n",
+            b'data: {"choices":[],\ndata: "usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n',
+            b"data: not json usage\n\n",
+            b'data: {"error":null,"choices":[]}\n\n',
+            b"\xff\xfe error\n\n",
+            b"garbage",
+        ]
+    ),
+)
+LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """A stream of events, maybe cut."""
+    body = b"".join(draw(st.lists(EVENTS, max_size=8))).replace(b"\n", draw(LINE_ENDS))
+    return body[: draw(st.integers(0, len(body)))] if draw(st.booleans()) else body
+
+
+def split(body: bytes, borders: list[int]) -> list[bytes]:
+    places = sorted({0, len(body), *(border % (len(body) + 1) for border in borders)})
+    return [body[start:end] for start, end in pairwise(places)]
+
+
+BORDERS = st.lists(st.integers(0, 10_000), max_size=12)
+
+
+@given(bodies(), BORDERS)
+@example(ANSWER + usage_event(1, 2) + DONE, [])
+def test_any_split_of_held_events_gives_the_same_bytes_usage_and_verdict(
+    body: bytes, borders: list[int]
+) -> None:
+    """Field note 32: the network may cut anywhere, also inside a character."""
+    whole = read(EventScanner(drops_usage=True), [body])
+
+    assert read(EventScanner(drops_usage=True), split(body, borders)) == whole
+    assert read(EventScanner(drops_usage=True), byte_by_byte(body)) == whole
+
+
+def agree(whole: tuple[bytes, Usage, str], parts: tuple[bytes, Usage, str], body: bytes) -> None:
+    """The same, but that a piece of what then fails may be out already: never so much that it says so."""
+    assert parts[1:] == whole[1:]
+    if whole[2] == "whole":
+        assert parts[0] == whole[0]
+    else:
+        assert parts[0].startswith(whole[0])
+        assert body.startswith(parts[0])
+        assert b"error" not in parts[0][len(whole[0]) :]
+
+
+@given(bodies(), BORDERS)
+def test_any_split_of_passed_events_gives_the_same_usage_and_verdict(body: bytes, borders: list[int]) -> None:
+    """Nothing waits here."""
+    whole = read(EventScanner(), [body])
+
+    agree(whole, read(EventScanner(), split(body, borders)), body)
+
+
+LINES = st.one_of(
+    st.builds(lambda text, done: line(message={"content": text}, done=done), TEXTS, st.booleans()),
+    st.sampled_from(
+        [line(error="x"), line(done=True, eval_count=3), b"\n", b"no json\n", b'{"done":false}\r\n']
+    ),
+)
+
+
+@given(st.lists(LINES, max_size=6).map(b"".join), BORDERS)
+def test_any_split_of_lines_gives_the_same_usage_and_verdict(body: bytes, borders: list[int]) -> None:
+    """Nothing waits here, either."""
+    whole = read(LineScanner(), [body])
+
+    agree(whole, read(LineScanner(), split(body, borders)), body)
+
+
+@given(st.binary(max_size=200), BORDERS)
+@pytest.mark.parametrize("make", [EventScanner, LineScanner, DocumentScanner])
+def test_only_documented_errors_come_out_of_garbage(
+    make: Callable[[], Scanner], body: bytes, borders: list[int]
+) -> None:
+    """Any program may be behind the port."""
+    verdict = read(make(), split(body, borders))[2].partition(":")[0]
+
+    assert verdict in {"whole", StreamTruncated.__name__, StreamFailed.__name__, BackendFailed.__name__}
