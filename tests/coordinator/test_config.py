@@ -191,7 +191,7 @@ def test_no_host_header_makes_trouble(header: str) -> None:
         ("127.9.9.9", True),
         ("::1", True),
         ("localhost", True),
-        ("0.0.0.0", False),
+        (EVERY_INTERFACE, False),
         ("x", False),
     ],
 )
