@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from provider_agent.agent.identity import Identity, IdentityError
+from provider_agent.protocol.auth import signed_bytes
+from provider_agent.protocol.frames import Scheme
 
 
 @pytest.fixture
@@ -52,6 +55,17 @@ def test_the_same_identity_comes_back_at_every_start(path: Path) -> None:
     assert first.public_key_b64 == second.public_key_b64
     public = Ed25519PublicKey.from_public_bytes(base64.b64decode(first.public_key_b64))
     public.verify(second.sign(b"nonce"), b"nonce")
+
+
+def test_a_signature_for_one_coordinator_is_worthless_at_another(path: Path) -> None:
+    """A hostile server that relays the real one's challenge cannot log in as us (field note 42)."""
+    identity, nonce = Identity.load_or_create(path), bytes(32)
+    public = Ed25519PublicKey.from_public_bytes(identity.public_key)
+    signature = identity.sign(signed_bytes(Scheme.BOUND, "hostile.example", nonce))
+
+    public.verify(signature, signed_bytes(Scheme.BOUND, "hostile.example", nonce))
+    with pytest.raises(InvalidSignature):
+        public.verify(signature, signed_bytes(Scheme.BOUND, "real.example", nonce))
 
 
 def test_the_key_is_for_its_owner_only(path: Path) -> None:

@@ -95,6 +95,17 @@ def test_each_end_has_its_kind_wait_and_exit_code(
         assert max(waits) - min(waits) >= 0.9 * (most_s - least_s)
 
 
+def test_silence_is_an_end_like_any_other() -> None:
+    """A dial or a session without an answer was cut by its own limit, and is tried again (field notes 37, 38)."""
+    silent_dial = classify(unanswered("timeout"))
+    silent_session = classify(SessionEnd(None, "no byte for 10 s", by_us=True, accepted=True, lasted_s=70.0))
+    silent_handshake = classify(SessionEnd(4003, "no answer within 10 s in the handshake", by_us=True))
+
+    assert (silent_dial.kind, silent_session.kind) == (Kind.DIAL_FAILED, Kind.NETWORK)
+    assert silent_handshake.in_earnest
+    assert {verdict.exit_code for verdict in (silent_dial, silent_session, silent_handshake)} == {None}
+
+
 def test_the_sentence_says_who_what_and_why() -> None:
     """For the log, which is all that an operator has."""
     assert classify(healthy()).why == "the connection was lost"
