@@ -44,7 +44,7 @@ async def test_a_second_signal_ends_the_agent_at_once(tmp_path: Path) -> None:
 
 
 async def test_an_engine_that_dies_in_an_answer_ends_it_with_an_error(tmp_path: Path) -> None:
-    """A truncated answer never looks complete, and the next client learns that nobody serves; field note 28."""
+    """A truncated answer never looks complete; the next client learns that nobody serves; field note 28."""
     async with line(tmp_path, *CRAWLING) as parts:
         async with parts.client.post("/v1/chat/completions", json=chat(stream=True)) as response:
             await response.content.readline()
