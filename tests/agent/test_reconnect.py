@@ -96,7 +96,7 @@ def test_each_end_has_its_kind_wait_and_exit_code(
 
 
 def test_silence_is_an_end_like_any_other() -> None:
-    """A dial or a session without an answer was cut by its own limit, and is tried again (field notes 37, 38)."""
+    """Dial, handshake and session each have their limit, and are tried again (field notes 37, 38)."""
     silent_dial = classify(unanswered("timeout"))
     silent_session = classify(SessionEnd(None, "no byte for 10 s", by_us=True, accepted=True, lasted_s=70.0))
     silent_handshake = classify(SessionEnd(4003, "no answer within 10 s in the handshake", by_us=True))
