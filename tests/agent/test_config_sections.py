@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from provider_agent.agent.config_sections import (
+    BackendSection,
     CoordinatorSection,
     LimitsSection,
     ModelPrice,
@@ -11,6 +12,7 @@ from provider_agent.agent.config_sections import (
     TelemetrySection,
     default_key_path,
 )
+from provider_agent.backends.families import AUTO, FAMILIES
 
 
 def test_a_model_without_its_own_price_has_the_default() -> None:
@@ -55,3 +57,10 @@ def test_the_key_is_kept_in_the_state_directory(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("XDG_STATE_HOME", "/var/lib")
 
     assert default_key_path().parts[-2:] == ("provider-agent", "identity.key")
+
+
+def test_every_family_of_engines_may_be_named() -> None:
+    """What the operator may write is what there is."""
+    kinds = BackendSection.__annotations__["kind"].__args__
+
+    assert set(kinds) == {AUTO, *FAMILIES}
