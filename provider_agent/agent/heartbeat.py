@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 
-import msgspec
-
 from provider_agent import __version__
 from provider_agent.agent.waiting import Waiter, wait_until
 from provider_agent.protocol.frames import BackendStatus, Failure, HardwarePressure, Heartbeat
@@ -59,7 +57,7 @@ def build(
         catalog_fingerprint=catalog_fingerprint,
         uptime_s=round(uptime_s, 1),
         agent_version=__version__,
-        hardware_pressure=msgspec.UNSET if hardware is None else hardware,
+        **({} if hardware is None else {"hardware_pressure": hardware}),
     )
 
 
