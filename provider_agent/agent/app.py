@@ -15,6 +15,7 @@ from provider_agent.agent.identity import Identity
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import Credentials, Duties, Session
+from provider_agent.agent.status import StatusSource, status_page
 from provider_agent.backends.discovery import Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from provider_agent.protocol.errors import ErrorCode
@@ -28,6 +29,7 @@ from provider_agent.protocol.frames import (
     Metadata,
 )
 from provider_agent.protocol.link import Link, Role
+from provider_agent.telemetry.hardware import Hardware
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.telemetry.metrics import AgentMetrics, AgentView
 from provider_agent.telemetry.rolling import Outcomes
@@ -90,6 +92,7 @@ class Agent:
         self._ready = False
         self._outcomes = Outcomes()
         self._metrics = AgentMetrics(self._view)
+        self._hardware = Hardware() if config.telemetry.hardware else None
         self._beat_now = asyncio.Event()
         self._asked_to_leave = asyncio.Event()
         self._leave_within_s = config.limits.shutdown_grace_s
@@ -111,7 +114,11 @@ class Agent:
             on_dialled=self._metrics.dialled,
             on_ended=self._metrics.session_ended,
         )
-        async with self._executor, asyncio.TaskGroup() as tasks:
+        status = status_page(
+            self._config.telemetry.status_address,
+            StatusSource(self._view, self._metrics.render, self._status_facts),
+        )
+        async with status, self._executor, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(discovery.run()),
                 tasks.create_task(self._pass_on(stop)),
@@ -231,11 +238,20 @@ class Agent:
             backends=self._backends(),
             catalog_fingerprint=self._executor.table.fingerprint,
             uptime_s=now_s - self._started_s,
+            hardware=None if self._hardware is None else self._hardware.pressure(),
         )
+
+    def _status_facts(self) -> dict[str, object]:
+        return {
+            "coordinator": server_host(self._config.coordinator.url),
+            "offers": [offer.model_id for offer in self._executor.table.offers],
+            "catalog_fingerprint": self._executor.table.fingerprint,
+            "uptime_s": round(self._clock() - self._started_s, 1),
+        }
 
     def _view(self) -> AgentView:
         return AgentView(
-            session_up=self._session is not None,
+            session_up=self._session is not None and self._session.is_up,
             active_jobs=len(self._executor.running),
             max_concurrent=self._config.limits.max_concurrent,
             draining=self._executor.draining,

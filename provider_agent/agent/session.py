@@ -115,6 +115,11 @@ class Session:
         self._step_limit_s = step_limit_s
         self._accepted = False
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the coordinator has let us in."""
+        return self._accepted
+
     def announce(self) -> None:
         """Send the present capabilities, once the handshake is over."""
         if not self._accepted:
