@@ -123,7 +123,7 @@ def network_error(error: OSError, server: str, options: DialOptions) -> DialErro
 def in_words(error: BaseException | None) -> str:
     """What a connection died of, without addresses."""
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "not a certificate or key in PEM").lower().replace("_", " ")
+        return (getattr(error, "reason", None) or "not a certificate or key in PEM").lower().replace("_", " ")
     if isinstance(error, OSError):
         return (error.strerror or "").lower().partition(" (")[0]
     return "" if error is None else str(error)[:100]

@@ -197,7 +197,7 @@ async def accept(
         autoping=False,
         protocols=(SUBPROTOCOL,) if "Sec-WebSocket-Protocol" in request.headers else (),
         compress=False,
-        max_msg_size=MAX_MESSAGE_BYTES,
+        max_msg_size=MAX_MESSAGE_BYTES + 1,  # the library refuses a message of this very size
         writer_limit=HIGH_WATER_BYTES,
         decode_text=False,
     )
