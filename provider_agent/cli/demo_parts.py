@@ -74,9 +74,16 @@ class Demo:
 
 @asynccontextmanager
 async def running(
-    directory: Path, on_event: OnEvent, *, simulated_only: bool = False, port: int = PORT
+    directory: Path,
+    on_event: OnEvent,
+    *,
+    simulated_only: bool = False,
+    simulated: SimulatorConfig = SIMULATED,
+    port: int = PORT,
 ) -> AsyncIterator[Demo]:
     """Start engine, coordinator and agent; stop them in the opposite order.
+
+    The engine is one that answers on this machine, else the simulated one.
 
     `on_event` hears of each part as it is ready (`engine`, `coordinator`, `agent`), and of all
     that the coordinator sees from then on. `directory` keeps the agent's identity.
@@ -87,8 +94,8 @@ async def running(
     async with AsyncExitStack() as stack:
         engine = None if simulated_only else await find_engine()
         if engine is None:
-            simulator = await stack.enter_async_context(Simulator(SIMULATED))
-            engine = Engine("simulator", simulator.url, SIMULATED.models[0], SIMULATED.slots)
+            simulator = await stack.enter_async_context(Simulator(simulated))
+            engine = Engine("simulator", simulator.url, simulated.models[0], simulated.slots)
         on_event("engine", {"kind": engine.kind, "url": engine.url, "model": engine.model})
         coordinator = background(_coordinator(port), "listening", "the coordinator", on_event)
         address = await stack.enter_async_context(coordinator)

@@ -119,8 +119,8 @@ def some(names: list[str], most: int = 3) -> str:
 
 
 def curl_lines(url: str, model: str) -> str:
-    body = json.dumps({**completion_body(model, "Hello!"), "stream": True})
-    return f"curl -N {url}/v1/chat/completions -d {shlex.quote(body)}"
+    body = json.dumps({**completion_body(model, "Hello!"), "stream": True}, separators=(",", ":"))
+    return f"curl -N {url}/v1/chat/completions \\\n  -d {shlex.quote(body)}"
 
 
 def python_lines(url: str, model: str) -> str:

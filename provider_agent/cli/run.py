@@ -66,8 +66,9 @@ def _print_event(name: str, fields: dict[str, object]) -> None:
     match name:
         case "ready":
             say(f"Serving {_names(fields['models'])}; Ctrl-C finishes running jobs and stops.")
-        case "draining":
-            say(f"Finishing {fields['active_jobs']} running jobs; Ctrl-C once more stops at once.")
+        case "draining" if fields["active_jobs"]:
+            jobs = "1 running job" if fields["active_jobs"] == 1 else f"{fields['active_jobs']} running jobs"
+            say(f"Finishing {jobs}; Ctrl-C once more stops at once.")
         case _:
             pass
 

@@ -3,11 +3,19 @@
 import asyncio
 import io
 import signal
+from dataclasses import replace
 
+import pytest
+
+from provider_agent.cli.demo_chat import ChatFailed, Measured, chat, completion_body
+from provider_agent.cli.demo_jobs import Finished
 from provider_agent.cli.demo_show import Show, show
 from provider_agent.cli.demo_view import PlainView
+from provider_agent.simulator import Failures, Pace, SimulatorConfig
 
-ONCE = Show(prompt="Why?", port=0, once=True, simulated_only=True)
+FAST = SimulatorConfig(pace=Pace(0.01, 2000))
+ONCE = Show(prompt="Why?", port=0, once=True, simulated_only=True, simulated=FAST)
+STAYING = replace(ONCE, once=False)
 
 
 async def test_once_ends_after_the_first_answer() -> None:
@@ -33,7 +41,7 @@ async def test_it_keeps_running_until_a_signal_and_ends_cleanly() -> None:
     """Nothing is raised, nothing is left; the status is that of success."""
     out = io.StringIO()
     async with asyncio.timeout(20):
-        code = await show(Show(prompt="Why?", port=0, simulated_only=True), ViewThatInterrupts(out))
+        code = await show(STAYING, ViewThatInterrupts(out))
 
     assert code == 0
     assert "curl" in out.getvalue()
@@ -51,3 +59,43 @@ async def test_a_signal_before_the_answer_is_no_success() -> None:
     """A script that waits for `--once` learns that there was none."""
     async with asyncio.timeout(20):
         assert await show(ONCE, ImpatientView(io.StringIO())) == 130
+
+
+async def test_an_answer_that_breaks_off_fails_the_demo_after_the_parts_are_gone() -> None:
+    """With one sentence; what came before it stays on the page."""
+    out = io.StringIO()
+    failing = SimulatorConfig(failures=Failures(cut_after=3))
+    with pytest.raises(ChatFailed, match="the answer broke off"):
+        async with asyncio.timeout(20):
+            await show(replace(ONCE, simulated=failing), PlainView(out))
+
+    assert out.getvalue().splitlines()[-1].count(" ") == 2
+
+
+class ViewWithSecondClient(PlainView):
+    """Asks something itself while the demo keeps running, and then presses Ctrl-C."""
+
+    def next_steps(self, url: str, model: str) -> None:
+        super().next_steps(url, model)
+        self.client = asyncio.create_task(self._ask(url, model))
+
+    async def _ask(self, url: str, model: str) -> None:
+        async for _ in chat(url, completion_body(model, "And now?"), Measured()):
+            pass
+
+    def job_ended(self, job: Finished) -> None:
+        super().job_ended(job)
+        signal.raise_signal(signal.SIGINT)
+
+
+async def test_jobs_of_others_are_shown_when_they_end() -> None:
+    """And only those: the demo's own answer was on the page already."""
+    out = io.StringIO()
+    view = ViewWithSecondClient(out)
+    async with asyncio.timeout(20):
+        await show(STAYING, view)
+        await view.client
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("job ")]
+
+    assert len(lines) == 1
+    assert "simulated-7b" in lines[0]
