@@ -38,6 +38,9 @@ from provider_agent.transport.websocket import DialOptions, dial, server_host
 
 log = get_logger(__name__)
 
+FULL_LANE_S = 5.0
+"""How long a job's full lane is borne where the lane stands in for a window (protocol.md 5)."""
+
 OnEvent = Callable[[str, dict[str, object]], None]
 """Told what happens, for whoever watches the process: a name and its facts."""
 
@@ -56,8 +59,12 @@ async def run(
     """
     settings = config.backend_settings(environ)
     identity = Identity.load_or_create(config.identity.key_path)
+    host = server_host(config.coordinator.url)
+    # A code file may be gone once its code was used: it is read only while it is needed.
+    code = config.enrollment_code() if identity.provider_id(host) is None else None
+    credentials = Credentials(identity, host, code, allow_legacy=config.coordinator.allow_legacy_auth)
     async with EngineHttp() as http:
-        agent = Agent(config, identity, on_event=on_event)
+        agent = Agent(config, credentials, on_event=on_event)
         discovery = Discovery(
             settings,
             http,
@@ -75,13 +82,13 @@ class Agent:
     def __init__(
         self,
         config: AgentConfig,
-        identity: Identity,
+        credentials: Credentials,
         *,
         on_event: OnEvent,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
-        self._identity = identity
+        self._credentials = credentials
         self._on_event = on_event
         self._clock = clock
         self._started_s = clock()
@@ -144,9 +151,10 @@ class Agent:
         if self._session is not None:
             self._session.announce()
 
-    def _accepted(self, host: str, frame: AuthOk) -> None:
-        if self._identity.provider_id(host) != frame.provider_id:
-            self._identity.remember_provider_id(host, frame.provider_id)
+    def _accepted(self, frame: AuthOk) -> None:
+        identity, host = self._credentials.identity, self._credentials.server_host
+        if identity.provider_id(host) != frame.provider_id:
+            identity.remember_provider_id(host, frame.provider_id)
         facts: dict[str, object] = {
             "provider_id": frame.provider_id,
             "session_id": frame.session_id,
@@ -243,7 +251,7 @@ class Agent:
 
     def _status_facts(self) -> dict[str, object]:
         return {
-            "coordinator": server_host(self._config.coordinator.url),
+            "coordinator": self._credentials.server_host,
             "offers": [offer.model_id for offer in self._executor.table.offers],
             "catalog_fingerprint": self._executor.table.fingerprint,
             "uptime_s": round(self._clock() - self._started_s, 1),
@@ -272,21 +280,16 @@ class Agent:
         return await dial(section.url, options)
 
     async def _serve(self, socket: Socket) -> SessionEnd:
-        host = server_host(self._config.coordinator.url)
         duties = Duties(
             capabilities=self._capabilities,
             beat=self._beat,
-            on_accepted=lambda frame: self._accepted(host, frame),
+            on_accepted=self._accepted,
             on_announced=self._announced,
             on_drain=self._asked,
         )
-        credentials = Credentials(
-            self._identity,
-            host,
-            enrollment_code=self._config.enrollment_code(),
-            allow_legacy=self._config.coordinator.allow_legacy_auth,
-        )
-        self._session = Session(Channel(socket, Link(Role.AGENT)), self._executor, credentials, duties)
+        timeout_s = min(self._config.limits.backpressure_timeout_s, FULL_LANE_S)
+        channel = Channel(socket, Link(Role.AGENT), backpressure_timeout_s=timeout_s)
+        self._session = Session(channel, self._executor, self._credentials, duties)
         try:
             return await self._session.run()
         finally:
@@ -336,4 +339,5 @@ def _limits(config: AgentConfig) -> ExecutorLimits:
         first_byte_timeout_s=config.limits.first_byte_timeout_s,
         idle_timeout_s=config.limits.idle_timeout_s,
         max_tokens_per_minute=config.limits.max_tokens_per_minute,
+        max_output_tokens=config.limits.max_output_tokens,
     )

@@ -38,6 +38,7 @@ class ExecutorLimits:
     first_byte_timeout_s: float = 600.0
     idle_timeout_s: float = 120.0
     max_tokens_per_minute: int | None = None
+    max_output_tokens: int | None = None
 
 
 class Executor:
@@ -289,4 +290,5 @@ class Executor:
             stream=job.stream,
             first_byte_timeout_s=first_byte_ms / 1000 if first_byte_ms else limits.first_byte_timeout_s,
             idle_timeout_s=idle_ms / 1000 if idle_ms else limits.idle_timeout_s,
+            max_output_tokens=limits.max_output_tokens,
         )

@@ -81,6 +81,7 @@ class Call:
         stream: whether the client asked for a stream, for bodies that do not say.
         first_byte_timeout_s: from the request to the first byte of the answer's body.
         idle_timeout_s: between two reads after that.
+        max_output_tokens: the operator's limit for the length of an answer, if there is one.
     """
 
     endpoint: str
@@ -89,6 +90,7 @@ class Call:
     stream: bool
     first_byte_timeout_s: float
     idle_timeout_s: float
+    max_output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ def prepare(call: Call) -> EngineRequest:
     1. `model` is overwritten, always: it is the routed one that is executed.
     2. A body that does not say `stream` gets the job's, where the engine's default might differ.
     3. A streamed OpenAI answer is asked to count its tokens.
+    4. Where the operator limits the length of answers, a longer one is asked for at that length.
 
     Raises BadRequest for a body that is no JSON object.
     """
@@ -54,6 +55,8 @@ def prepare(call: Call) -> EngineRequest:
         raise BadRequest("the request body is not a JSON object") from None
     members["model"] = Raw(_encode(call.model))  # 1
     is_streamed = _settle_stream(members, call)  # 2
+    if call.max_output_tokens is not None:
+        _limit_output(members, call.endpoint, call.max_output_tokens)  # 4
     drops_usage = is_streamed and call.endpoint in _STREAMS_IF_ASKED and _ask_for_usage(members)  # 3
     return EngineRequest(_encode(members), is_streamed, drops_usage, _choices(members))
 
@@ -87,6 +90,27 @@ def _ask_for_usage(members: dict[str, Raw]) -> bool:
     options["include_usage"] = Raw(b"true")
     members["stream_options"] = Raw(_encode(options))
     return True
+
+
+def _limit_output(members: dict[str, Raw], endpoint: str, limit: int) -> None:
+    if endpoint in _STREAMS_IF_ASKED:
+        names = [name for name in ("max_tokens", "max_completion_tokens") if name in members]
+        for name in names or ["max_tokens"]:
+            members[name] = _at_most(members, name, limit)
+    elif endpoint in _STREAMS_UNLESS_FORBIDDEN:
+        try:
+            options = _members.decode(members.get("options", Raw(b"{}")))
+        except msgspec.DecodeError:
+            return  # options that are none are the engine's to refuse
+        options["num_predict"] = _at_most(options, "num_predict", limit)
+        members["options"] = Raw(_encode(options))
+
+
+def _at_most(members: Mapping[str, Raw], name: str, limit: int) -> Raw:
+    """The member, or the limit where it is absent, no count (null, -1 for endless), or larger."""
+    said = _value(members, name)
+    is_within = isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= limit
+    return members[name] if is_within else Raw(_encode(limit))
 
 
 def _choices(members: Mapping[str, Raw]) -> int:
