@@ -11,7 +11,6 @@
 import asyncio
 import contextlib
 import itertools
-import secrets
 from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,9 +18,23 @@ from dataclasses import dataclass
 from provider_agent.coordinator import events
 from provider_agent.coordinator.answer import DONE, Answer, Done, Failed
 from provider_agent.coordinator.events import Event
-from provider_agent.coordinator.failures import Blame, blame_of, failed, failure_of, was_tried
+from provider_agent.coordinator.failures import (
+    CLIENT_LEFT,
+    CLIENT_TOO_SLOW,
+    QUEUE_FULL,
+    SESSION_LOST,
+    STOPPING,
+    TORN,
+    UNREADABLE,
+    WAITED_TOO_LONG,
+    Blame,
+    blame_of,
+    failed,
+    failure_of,
+    was_tried,
+)
 from provider_agent.coordinator.fleet import Fleet, Provider, Slot
-from provider_agent.coordinator.jobs import Job, JobRequest, JobState
+from provider_agent.coordinator.jobs import Job, JobRequest, JobState, make_job_id
 from provider_agent.coordinator.scheduler import Refusal, choose
 from provider_agent.protocol import frames
 from provider_agent.protocol.errors import BadFrame, ErrorCode
@@ -52,10 +65,6 @@ class DispatchLimits:
     cancel_grace_s: float = 10.0
 
 
-def _new_job_id() -> str:
-    return f"job-{secrets.token_hex(12)}"
-
-
 class Dispatcher:
     """Brings jobs to agents, and what agents say to the clients that wait for it.
 
@@ -71,7 +80,7 @@ class Dispatcher:
         *,
         clock: Callable[[], float],
         on_event: Callable[[Event], None] = lambda _: None,
-        new_job_id: Callable[[], str] = _new_job_id,
+        new_job_id: Callable[[], str] = make_job_id,
     ) -> None:
         self.limits = limits
         self.fleet = Fleet()
@@ -121,7 +130,7 @@ class Dispatcher:
         )
         self._idle.clear()
         if self.draining:
-            self._end(job, JobState.FAILED, failed(ErrorCode.DRAINING, "the coordinator is about to restart"))
+            self._end(job, JobState.FAILED, STOPPING)
         else:
             self._place(job)
         return job
@@ -131,7 +140,7 @@ class Dispatcher:
             return
         if job.state is JobState.QUEUED:
             self._waiting.remove(job)
-        self._end(job, JobState.CANCELLED, failed(ErrorCode.CANCELLED, "the client left"))
+        self._end(job, JobState.CANCELLED, CLIENT_LEFT)
 
     # --- from the agents' sessions --------------------------------------------------------
 
@@ -178,9 +187,7 @@ class Dispatcher:
         """Take note of a frame that cannot be read: only the job that it speaks of suffers."""
         job = self._job_at(provider, bad.job_id)
         if job is not None:
-            self._attempt_failed(
-                job, provider, failed(ErrorCode.INTERNAL, "the agent's answer could not be read")
-            )
+            self._attempt_failed(job, provider, UNREADABLE)
             self._serve_waiting()
 
     def _take_capabilities(self, provider: Provider, frame: frames.Capabilities) -> None:
@@ -203,7 +210,7 @@ class Dispatcher:
             self.late_frames += 1
             return
         if frame.seq is not None and frame.seq != job.chunks:
-            self._attempt_failed(job, provider, _torn(f"chunk {job.chunks} of the answer is missing"))
+            self._attempt_failed(job, provider, TORN)
             self._serve_waiting()
             return
         job.chunks += 1
@@ -212,9 +219,7 @@ class Dispatcher:
             job.first_byte_s = job.first_byte_s or self._clock()
         # The window of protocol.md 5 belongs here: what the client has taken would be acknowledged.
         if not job.answer.feed(frame.data):
-            self._end(
-                job, JobState.FAILED, failed(ErrorCode.BACKPRESSURE_TIMEOUT, "the client reads too slowly")
-            )
+            self._end(job, JobState.FAILED, CLIENT_TOO_SLOW)
 
     def _take_outcome(self, provider: Provider, frame: Outcome) -> None:
         """The one place where an agent's word frees a slot."""
@@ -229,7 +234,7 @@ class Dispatcher:
         elif isinstance(frame, frames.JobError):
             self._attempt_failed(job, provider, failure_of(frame))
         elif frame.seq is not None and frame.seq != job.chunks:
-            self._attempt_failed(job, provider, _torn("the end of the answer is missing"))
+            self._attempt_failed(job, provider, TORN)
         else:
             self._end(job, JobState.DONE, DONE)
         self._serve_waiting()
@@ -255,9 +260,7 @@ class Dispatcher:
         elif isinstance(choice, Refusal) and (last is None or blame_of(last.code) is not Blame.GONE):  # 2, 3
             self._end(job, JobState.FAILED, last or failed(choice.code, choice.message))
         elif last is None and len(self._waiting) >= self.limits.queue_max_jobs:  # 4
-            self._end(
-                job, JobState.FAILED, failed(ErrorCode.OUT_OF_CAPACITY, "too many requests wait already")
-            )
+            self._end(job, JobState.FAILED, QUEUE_FULL)
         else:
             insort(self._waiting, job, key=lambda each: each.arrival)
             self._alarm.set()
@@ -308,12 +311,11 @@ class Dispatcher:
     def _lose_jobs(self, provider: Provider) -> None:
         """Every slot of a session is free when it ends. Resuming its jobs (protocol.md 7) belongs here."""
         lost, provider.jobs = tuple(provider.jobs), {}
-        failure = failed(ErrorCode.SESSION_LOST, "the connection to the agent was lost")
         for job_id in lost:
-            self._on_event(events.AttemptEnded(job_id, provider.name, failure.code))
+            self._on_event(events.AttemptEnded(job_id, provider.name, SESSION_LOST.code))
             job = self._job_at(provider, job_id)
             if job is not None:
-                self._attempt_failed(job, provider, failure)
+                self._attempt_failed(job, provider, SESSION_LOST)
         self._serve_waiting()
 
     def _end(self, job: Job, step: JobState, end: Done | Failed) -> None:
@@ -343,8 +345,7 @@ class Dispatcher:
         now_s = self._clock()
         for job in [job for job in self._waiting if job.waits_until_s <= now_s]:
             self._waiting.remove(job)
-            tired = failed(ErrorCode.OUT_OF_CAPACITY, "no agent had a free slot in time")
-            self._end(job, JobState.FAILED, job.last_failure or tired)
+            self._end(job, JobState.FAILED, job.last_failure or WAITED_TOO_LONG)
         dues = [job.waits_until_s for job in self._waiting]
         for provider in self.fleet.providers:
             for job_id, slot in tuple(provider.jobs.items()):
@@ -366,11 +367,15 @@ class Dispatcher:
                     await self._alarm.wait()
 
     async def drain(self, grace_s: float) -> None:
-        """Take no new jobs, and wait until those that live are over, for `grace_s` at most."""
+        """Take no new jobs, and let those that live come to their end, for `grace_s` at most."""
         self.draining = True
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
+        except TimeoutError:
+            self._waiting.clear()
+            for job in tuple(self._jobs.values()):
+                self._end(job, JobState.FAILED, STOPPING)
 
     # --- telling ----------------------------------------------------------------------------
 
@@ -391,7 +396,3 @@ class Dispatcher:
             duration_ms=round(ended.duration_s * 1000),
         )
         self._on_event(ended)
-
-
-def _torn(message: str) -> Failed:
-    return failed(ErrorCode.STREAM_TRUNCATED, message)

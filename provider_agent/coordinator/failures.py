@@ -85,3 +85,13 @@ def failure_of(frame: JobError) -> Failed:
         http_status=status,
         retry_after_s=retry_after_s,
     )
+
+
+STOPPING = failed(ErrorCode.DRAINING, "the coordinator is stopping")
+CLIENT_LEFT = failed(ErrorCode.CANCELLED, "the client left")
+CLIENT_TOO_SLOW = failed(ErrorCode.BACKPRESSURE_TIMEOUT, "the client reads too slowly")
+QUEUE_FULL = failed(ErrorCode.OUT_OF_CAPACITY, "too many requests wait already")
+WAITED_TOO_LONG = failed(ErrorCode.OUT_OF_CAPACITY, "no agent had a free slot in time")
+SESSION_LOST = failed(ErrorCode.SESSION_LOST, "the connection to the agent was lost")
+UNREADABLE = failed(ErrorCode.INTERNAL, "the agent's answer could not be read")
+TORN = failed(ErrorCode.STREAM_TRUNCATED, "a part of the agent's answer is missing")

@@ -4,6 +4,7 @@ A job is QUEUED, with a provider (DISPATCHED, STARTED, STREAMING), or over (DONE
 FAILED, CANCELLED). An attempt that failed before the client took a byte leads back to QUEUED.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -67,6 +68,11 @@ class IllegalStep(Exception):
 
     def __str__(self) -> str:
         return f"job {self.job_id} may not become {self.step.value} while {self.state.value}"
+
+
+def make_job_id() -> str:
+    """A name that nobody else has, and that says nothing."""
+    return f"job-{secrets.token_hex(12)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,13 +139,16 @@ async def test_a_draining_coordinator_refuses_new_jobs_and_waits_for_the_others(
     assert await end_of(running) == DONE
 
 
-async def test_draining_gives_up_after_its_grace(coordinator: Coordinator) -> None:
-    """A job that never ends does not keep the program."""
-    coordinator.agent()
-    coordinator.ask()
+async def test_draining_ends_what_its_grace_was_too_short_for(coordinator: Coordinator) -> None:
+    """With an error of its own, so that no client takes what it has for the whole."""
+    agent = coordinator.agent(slots=1)
+    running, waiting = coordinator.ask(), coordinator.ask()
 
     async with asyncio.timeout(5):
         await coordinator.dispatcher.drain(grace_s=0.001)
+
+    assert ("draining", "draining") == (await code_of(running), await code_of(waiting))
+    assert ["j1"] == agent.cancels
 
 
 # --- the queue ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The agents' door: a WebSocket becomes a session; knows no frame and no job."""
 
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -33,19 +34,28 @@ class AgentDoor:
         self._times = SessionTimes(heartbeat_interval_ms, step_timeout_s)
         self._on_event = on_event
         self._sessions: set[Session] = set()
+        self._is_closed = False
+        self._empty = asyncio.Event()  # `_sessions` is
+        self._empty.set()
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get(PATH, self._handle)
-        app.on_shutdown.append(self._say_goodbye)
+        app.on_shutdown.append(lambda _: self.goodbye())
 
-    def close_all(self, code: int = DRAIN, reason: str = "drain:deploy") -> None:
+    async def goodbye(self, code: int = DRAIN, reason: str = "drain:deploy") -> None:
+        """Let nobody in any more, end every session, and wait until they are over: a second at most, each.
+
+        To be called before the server is shut down: from then on it reads nothing, not even the answer
+        to a close, so each goodbye would take its whole second.
+        """
+        self._is_closed = True
         for session in tuple(self._sessions):
             session.end(code, reason)
-
-    async def _say_goodbye(self, _app: web.Application) -> None:
-        self.close_all()
+        await self._empty.wait()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if self._is_closed:
+            raise web.HTTPServiceUnavailable(reason="the coordinator is stopping")
         try:
             socket = await accept(request)
         except ChannelClosed:
@@ -58,8 +68,11 @@ class AgentDoor:
             on_event=self._on_event,
         )
         self._sessions.add(session)
+        self._empty.clear()
         try:
             await session.serve(Peer(host=request.host, remote=request.remote or ""))
         finally:
             self._sessions.discard(session)
+            if not self._sessions:
+                self._empty.set()
         return socket.response
