@@ -223,8 +223,11 @@ class Session(asyncio.Protocol):
         say("stopped")
         load.finishing = True
         self._control.write(struct.pack("<I", FINISH_ALL))
-        async with asyncio.timeout(20):
-            await self.idle.wait()
+        try:
+            async with asyncio.timeout(20):
+                await self.idle.wait()
+        except TimeoutError:
+            sys.exit(f"{load.mode}: jobs without an outcome: {sorted(self._open)}")
         self._load = None
         return load.result(elapsed_s)
 

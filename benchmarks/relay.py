@@ -5,7 +5,7 @@ CPU is user and system time of the agent's process while the load is steady; a t
 engine. Runs alternate between the two relays; medians are shown, and the median
 of the ratios of neighbours in time, which a busy machine disturbs least.
 
-    python benchmarks/relay.py [--repeat 5] [--seconds 0.8] [--only lockstep-32] [--json PATH]
+    python benchmarks/relay.py [--repeat 3] [--seconds 1.0] [--only lockstep-32] [--json PATH]
 """
 
 import argparse
@@ -26,7 +26,7 @@ LOADS: dict[str, dict[str, object]] = {
     "lockstep-32": {"mode": "lockstep", "streams": 32, "amount": 0},
     "lockstep-100": {"mode": "lockstep", "streams": 100, "amount": 0},
     "paced-100x50": {"mode": "paced", "streams": 100, "amount": 50},
-    "blast-32": {"mode": "blast", "streams": 32, "amount": 0},
+    "blast-8": {"mode": "blast", "streams": 8, "amount": 0},
     "jobs-32": {"mode": "once", "streams": 32, "amount": 0},
 }
 GOAL = ("lockstep-32", 0.35)
@@ -170,7 +170,7 @@ def contender(name: str, engine: Program, ports: dict[str, object], folder: Path
             config = folder / "agent.toml"
             config.write_text(CONFIG.format(coordinator=port, engine=ports["http"], folder=folder))
             config.chmod(0o600)
-            command = [Path(sys.executable).parent / "provider-agent", "run", "--config", config, "--json"]
+            command = [Path(sys.executable).parent / "provider-agent", "run", "--config", config]
         with running(name, command, part=0) as agent:
             coordinator.expect("serving")
             yield Contender(name, agent, coordinator, engine)
@@ -224,8 +224,8 @@ def print_table(results: Results, names: tuple[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.8, help="of steady load per measurement")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of steady load per measurement")
     parser.add_argument("--only", default="", choices=["", *LOADS], help="one load")
     parser.add_argument("--json", type=Path, help="also write the medians there")
     parser.add_argument("--against", default="agent", choices=["agent", "naive2"], help="naive2: the noise")
