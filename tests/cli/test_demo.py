@@ -1,6 +1,13 @@
 """The command `demo`, as a process."""
 
-from tests.fakes.programs import Program, command
+import asyncio
+import shutil
+import sys
+from asyncio.subprocess import PIPE
+
+import pytest
+
+from tests.fakes.programs import END_LIMIT_S, Program, command
 
 
 async def test_once_shows_one_answer_and_exits_with_0() -> None:
@@ -23,8 +30,31 @@ async def test_ctrl_c_ends_it_without_a_traceback() -> None:
     assert (ended.code, ended.stderr) == (0, "")
 
 
-async def test_an_engine_that_was_asked_for_in_vain_is_a_usage_error() -> None:
+async def test_an_unknown_flag_is_a_usage_error() -> None:
     """Flags are checked before anything starts."""
     ended = await command("demo", "--onec")
 
     assert ended.code == 64
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+async def test_the_printed_lines_work_while_it_keeps_running() -> None:
+    """Copied as they stand: the shell's and Python's."""
+    async with asyncio.timeout(2 * END_LIMIT_S), Program("demo", "--simulated", "--port", "0") as program:
+        assert program.process.stdout is not None
+        page = (await program.process.stdout.readuntil(b"Ctrl-C stops it.")).decode()
+        shell = page[page.index("curl ") : page.index("from openai")]
+        python = page[page.index("from openai") : page.index("Ctrl-C")]
+        by_curl = await output("sh", "-c", shell)
+        by_python = await output(sys.executable, "-c", python)
+
+    assert by_curl.rstrip().endswith("data: [DONE]")
+    assert by_python.endswith(".")
+
+
+async def output(*arguments: str) -> str:
+    """What another program prints."""
+    process = await asyncio.create_subprocess_exec(*arguments, stdout=PIPE, stderr=PIPE)
+    stdout, _ = await process.communicate()
+    assert process.returncode == 0
+    return stdout.decode()
