@@ -5,9 +5,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from provider_agent.simulator import Pace, Simulator, SimulatorConfig
 from tests.fakes.simulators import CHAT, simulated
+
+HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 
 
 async def post(client: aiohttp.ClientSession, path: str, body: Any) -> tuple[int, Any]:
@@ -128,3 +132,27 @@ async def test_stopping_cuts_answers_under_way() -> None:
         async with asyncio.timeout(5):
             with pytest.raises(aiohttp.ClientPayloadError):
                 await response.read()
+
+
+async def test_the_openai_client_finds_nothing_missing() -> None:
+    """Tools, streams with usage and base64 embeddings, as the official client reads them."""
+    weather: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    async with (
+        simulated() as (simulator, _),
+        AsyncOpenAI(base_url=f"{simulator.url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        called = await client.chat.completions.create(
+            model="a", messages=HELLO, tools=[weather], tool_choice="required"
+        )
+        stream = await client.chat.completions.create(
+            model="a", messages=HELLO, stream=True, stream_options={"include_usage": True}
+        )
+        chunks = [chunk async for chunk in stream]
+        embedded = await client.embeddings.create(model="a", input=["hello"])
+
+    call = (called.choices[0].message.tool_calls or [])[0]
+    assert call.type == "function"
+    assert call.function.name == "weather"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == len([c for c in chunks if c.choices]) - 2
+    assert len(embedded.data[0].embedding) == 64
