@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -36,6 +37,8 @@ ERROR_TIMEOUT_S: Final = 2.0
 CLOSE_TIMEOUT_S: Final = 2.0
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 _SUCCESS: Final = range(200, 300)
+_IN_ONE_PIECE_BYTES: Final = 256 * 1024
+"""A longer request is written bit by bit, so that the other jobs go on meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class EngineHttp:
                 response = await self._session.request(
                     "GET" if body is None else "POST",
                     URL(base_url + path, encoded=True),
-                    data=body,
+                    data=body if body is None or len(body) <= _IN_ONE_PIECE_BYTES else BytesIO(body),
                     headers=headers,
                     proxy=self._proxy_for(base_url),
                     allow_redirects=False,  # a key must not follow to another host
@@ -262,9 +265,8 @@ class _Silence:
         self._loop = asyncio.get_running_loop()
         self._now: Callable[[], float] = self._loop.time
         self._since_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.limit(limit_s)
-
-    _timer: asyncio.TimerHandle | None = None
 
     def limit(self, limit_s: float) -> None:
         self.stop()

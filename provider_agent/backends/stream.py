@@ -95,6 +95,7 @@ class _BlockScanner(ABC):
         self._relayed = 0  # how much of it has been relayed already
         self._is_overlong = False  # its beginning is gone: it will not be judged
         self._keeps_newline: bool | None = None  # a CR ended the last block: what to do with its LF
+        self._is_closed = False  # after the end, something else came than line ends
 
     @staticmethod
     @abstractmethod
@@ -223,8 +224,6 @@ class _BlockScanner(ABC):
         tail = data[: len(data) - len(data.lstrip(_WHITESPACE))]
         self._is_closed = len(tail) < len(data)
         return tail
-
-    _is_closed = False
 
 
 class EventScanner(_BlockScanner):

@@ -1,0 +1,64 @@
+"""What one object of an answer says."""
+
+import pytest
+
+from provider_agent.backends.base import Usage
+from provider_agent.backends.facts import Facts, read, with_usage
+
+
+def test_the_last_event_of_a_stream_is_read() -> None:
+    """The ordinary case."""
+    said = read(b'{"id":"x","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}')
+
+    assert said is not None
+    assert said.failure is None
+    assert said.finished_choices == {"0"}
+    assert said.usage_after(Usage(1, 2)) == Usage(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "usage"),
+    [
+        (b'{"usage":{"prompt_tokens":3,"completion_tokens":0}}', Usage(3, 0)),
+        (b'{"usage":{"input_tokens":3,"output_tokens":4}}', Usage(3, 4)),
+        (b'{"prompt_eval_count":3,"eval_count":4}', Usage(3, 4)),
+        (b'{"usage":{"prompt_tokens":"3","completion_tokens":-1}}', Usage(None, None)),
+        (b'{"usage":{"prompt_tokens":true}}', Usage(None, None)),
+        (b'{"usage":[3]}', Usage(None, None)),
+        (b"{}", Usage(None, None)),
+    ],
+)
+def test_usage_is_read_in_each_familys_words(body: bytes, usage: Usage) -> None:
+    """Field note 14: nonsense and absence are unknown, and only a zero is zero."""
+    said = read(body)
+
+    assert said is not None
+    assert said.usage_after(Usage()) == usage
+
+
+def test_later_counts_replace_earlier_ones_one_by_one() -> None:
+    """Anthropic tells input at the start and output at the end."""
+    assert with_usage(Usage(9, 1), {"output_tokens": 5}) == Usage(9, 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[1]", b"", b"nonsense", b"\xff", b"[" * 100_000, b'"error"'],
+)
+def test_what_is_no_object_says_nothing(body: bytes) -> None:
+    """It is relayed unread."""
+    assert read(body) is None
+
+
+@pytest.mark.parametrize("body", [b'{"choices":{}}', b'{"choices":[1]}', b'{"choices":[{"index":[]}]}'])
+def test_odd_choices_finish_nothing(body: bytes) -> None:
+    """An engine's slip must not hide the other members."""
+    said = read(body)
+
+    assert said is not None
+    assert said.finished_choices == frozenset()
+
+
+def test_an_index_that_is_no_number_is_still_one_choice() -> None:
+    """It only has to be told from the others."""
+    assert Facts(choices=[{"index": [1], "finish_reason": "stop"}]).finished_choices == {"[1]"}

@@ -1,0 +1,442 @@
+"""Real sockets on loopback: what reaches the engine, and when its connection ends."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trustme
+
+from provider_agent.backends.base import (
+    AuthRejected,
+    BackendError,
+    BackendFailed,
+    BackendLoading,
+    BackendUnreachable,
+    BadRequest,
+    Call,
+    FirstByteTimeout,
+    IdleTimeout,
+    RateLimited,
+    StreamFailed,
+    StreamTruncated,
+    Usage,
+)
+from provider_agent.backends.http import EngineHttp
+from tests.fakes.engine import (
+    DONE,
+    Act,
+    Answer,
+    FakeEngine,
+    chat_chunk,
+    html,
+    json_answer,
+    models_page,
+    sse,
+    usage_event,
+    whole_chat,
+)
+
+CHAT = "/v1/chat/completions"
+LATE_S = 5.0
+"""Bound of waits that end at once unless something is broken."""
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeEngine]:
+    async with FakeEngine() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[EngineHttp]:
+    async with EngineHttp() as client:
+        yield client
+
+
+def call(body: bytes = b'{"stream":true}', *, first_byte_s: float = LATE_S, idle_s: float = LATE_S) -> Call:
+    return Call(CHAT, "tiny", body, stream=True, first_byte_timeout_s=first_byte_s, idle_timeout_s=idle_s)
+
+
+async def ask(http: EngineHttp, engine: FakeEngine, asked: Call | None = None, **options: Any) -> bytes:
+    async with asyncio.timeout(LATE_S), http.open(engine.url, asked or call(), **options) as reply:
+        return b"".join([data async for data in reply])
+
+
+async def fail(http: EngineHttp, engine: FakeEngine, asked: Call | None = None) -> tuple[bytes, BackendError]:
+    """What was relayed before the error, and the error."""
+    relayed = b""
+    try:
+        async with asyncio.timeout(LATE_S), http.open(engine.url, asked or call()) as reply:
+            async for data in reply:
+                relayed += data
+    except BackendError as error:
+        return relayed, error
+    raise AssertionError("no error")
+
+
+async def test_an_answer_comes_through_verbatim(http: EngineHttp, engine: FakeEngine) -> None:
+    """Status, type, bytes; without the usage event that only we asked for."""
+    async with http.open(engine.url, call()) as reply:
+        relayed = b"".join([data async for data in reply])
+
+    assert (reply.http_status, reply.content_type) == (200, "text/event-stream")
+    assert relayed == chat_chunk("Hel") + chat_chunk("lo") + chat_chunk("", "stop") + DONE
+    assert reply.usage == Usage(3, 2)
+
+
+async def test_the_engine_gets_the_routed_model_and_the_key(http: EngineHttp, engine: FakeEngine) -> None:
+    """Field notes 24 and 33: the key goes to local engines, too; nothing is asked for compressed."""
+    await ask(http, engine, api_key="sk-1")
+    request = engine.posts[0]
+
+    assert (request.path, request.json()["model"]) == (CHAT, "tiny")
+    assert request.headers["authorization"] == "Bearer sk-1"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["host"] == f"127.0.0.1:{engine.port}"
+
+
+async def test_each_job_has_its_own_connection(http: EngineHttp, engine: FakeEngine) -> None:
+    """Engines drop kept-alive connections although they announce them."""
+    await ask(http, engine)
+    await ask(http, engine)
+
+    assert len(engine.connections) == 2
+    assert engine.posts[0].headers["connection"] == "close"
+
+
+async def test_bytes_arrive_as_the_engine_makes_them(http: EngineHttp, engine: FakeEngine) -> None:
+    """Field note 34: the first chunk is here while the second is not made yet."""
+    second = asyncio.Event()
+    engine.will_answer(sse(chat_chunk("a"), second, chat_chunk("b", "stop"), DONE))
+
+    async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
+        pieces = aiter(reply)
+        assert await anext(pieces) == chat_chunk("a")
+        second.set()
+        assert b"".join([data async for data in pieces]) == chat_chunk("b", "stop") + DONE
+
+
+async def test_a_connection_that_stays_open_after_the_end_mark_is_not_waited_for(
+    http: EngineHttp, engine: FakeEngine
+) -> None:
+    """The answer is complete, and the slot is free."""
+    engine.will_answer(sse(chat_chunk("a"), DONE, stays_open=True))
+
+    assert await ask(http, engine) == chat_chunk("a") + DONE
+    await asyncio.wait_for(engine.connections[0].closed.wait(), LATE_S)
+
+
+async def test_leaving_closes_the_engines_connection_at_once(http: EngineHttp, engine: FakeEngine) -> None:
+    """Field note 6: when leaving returns, the engine knows; the best of five, since the machine may be busy."""
+    loop = asyncio.get_running_loop()
+    took_ms = []
+    for _ in range(5):
+        engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
+        async with asyncio.timeout(LATE_S):
+            async with http.open(engine.url, call()) as reply:
+                await anext(aiter(reply))
+                began_s = loop.time()
+            left_s = loop.time()
+            await engine.connections[-1].closed.wait()
+        seen_s = engine.connections[-1].closed_at_s
+        assert seen_s is not None
+        took_ms.append((max(left_s, seen_s) - began_s) * 1000)
+
+    assert min(took_ms) < 1
+
+
+@pytest.mark.parametrize("script", [sse(before_headers=Act.SILENCE), sse(chat_chunk("a"), Act.SILENCE)])
+async def test_a_cancel_closes_the_engines_connection_wherever_it_is(
+    http: EngineHttp, engine: FakeEngine, script: Answer
+) -> None:
+    """Field note 6: in prefill, where nothing has been answered yet, as in the middle of the answer."""
+    engine.will_answer(script)
+    job = asyncio.create_task(ask(http, engine))
+    async with asyncio.timeout(LATE_S):
+        await engine.has_received()
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        await engine.connections[0].closed.wait()
+
+    assert engine.connections[0].closed_at_s is not None
+
+
+async def test_a_cancel_while_the_engine_does_not_read_closes_its_connection(http: EngineHttp) -> None:
+    """Field note 6: a big body that nobody takes must not keep the slot."""
+    arrived, job_is_over, lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await job_is_over.wait()  # its buffers are small: most of the body is still with the client
+        with suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+        lost.set()
+        writer.close()
+
+    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    async with asyncio.timeout(LATE_S), server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        job = asyncio.create_task(_open(http, url, call(b'{"prompt":"' + b"x" * (16 << 20) + b'"}')))
+        await arrived.wait()
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        job_is_over.set()
+        await lost.wait()
+
+
+async def _open(http: EngineHttp, url: str, asked: Call) -> None:
+    async with http.open(url, asked):
+        pass
+
+
+async def test_a_big_request_arrives_whole(http: EngineHttp, engine: FakeEngine) -> None:
+    """Images make megabytes; they are written bit by bit."""
+    prompt = "x" * (4 << 20)
+    await ask(http, engine, call(b'{"prompt":"%b"}' % prompt.encode()))
+
+    assert engine.posts[0].json()["prompt"] == prompt
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(400, BadRequest), (401, AuthRejected), (429, RateLimited), (500, BackendFailed), (503, BackendLoading)],
+)
+async def test_a_status_is_an_error_before_the_first_byte(
+    http: EngineHttp, engine: FakeEngine, status: int, kind: type[BackendError]
+) -> None:
+    """Field note 30: each its own class, with the engine's wish when to come back."""
+    engine.will_answer(json_answer({"error": {"message": "no"}}, status, headers={"Retry-After": "1.5"}))
+    relayed, error = await fail(http, engine)
+
+    assert (relayed, type(error), error.http_status) == (b"", kind, status)
+    assert error.retry_after_ms == 1500
+
+
+async def test_an_error_body_without_end_is_not_waited_for(engine: FakeEngine, http: EngineHttp) -> None:
+    """It is read for 2 s and 64 KiB at most; the status says enough."""
+    engine.will_answer(Answer((b"x" * 100_000, Act.SILENCE), status=500))
+
+    assert type((await fail(http, engine))[1]) is BackendFailed
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (html(), BackendFailed),
+        (sse(), BackendFailed),
+        (sse(Act.CUT), BackendFailed),
+        (sse(before_headers=Act.RESET), BackendFailed),
+        (sse(before_headers=Act.CUT), BackendFailed),
+        (json_answer(b'{"choices":'), StreamTruncated),
+        (json_answer({"error": {"message": "boom"}}), StreamFailed),
+    ],
+)
+async def test_an_answer_that_is_none_fails_before_the_first_byte(
+    http: EngineHttp, engine: FakeEngine, script: Answer, kind: type[BackendError]
+) -> None:
+    """Field note 28: HTML, an empty 200, a cut or reset connection, half a document, an error in a 200."""
+    engine.will_answer(script)
+    relayed, error = await fail(http, engine)
+
+    assert (relayed, type(error)) == (b"", kind)
+
+
+@pytest.mark.parametrize("end", [Act.CUT, Act.RESET])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_cut_stream_is_truncated(
+    http: EngineHttp, engine: FakeEngine, end: Act, chunked: bool
+) -> None:
+    """Field note 28: however the connection ends, the answer is not done, and what came is relayed."""
+    engine.will_answer(sse(chat_chunk("a"), end, chunked=chunked))
+
+    relayed, error = await fail(http, engine)
+
+    assert (relayed, type(error)) == (chat_chunk("a"), StreamTruncated)
+
+
+async def test_an_answer_that_is_whole_stays_whole_when_the_connection_breaks(
+    http: EngineHttp, engine: FakeEngine
+) -> None:
+    """Some engines close without ending the HTTP body; what arrived unread is not lost with the error."""
+    engine.will_answer(sse(chat_chunk("a"), chat_chunk("b"), DONE, Act.RESET))
+
+    async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
+        await engine.connections[0].closed.wait()
+        relayed = b"".join([data async for data in reply])
+
+    assert relayed == chat_chunk("a") + chat_chunk("b") + DONE
+
+
+async def test_an_error_event_ends_the_answer_and_keeps_its_usage(
+    http: EngineHttp, engine: FakeEngine
+) -> None:
+    """Field notes 14 and 28."""
+    engine.will_answer(sse(chat_chunk("a"), usage_event(4, 1), b'data: {"error":{"message":"x"}}\n\n', DONE))
+    async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
+        pieces = aiter(reply)
+        assert await anext(pieces) == chat_chunk("a")
+        with pytest.raises(StreamFailed):
+            await anext(pieces)
+
+    assert reply.usage == Usage(4, 1)
+
+
+@pytest.mark.parametrize("script", [sse(before_headers=Act.SILENCE), sse(Act.SILENCE)])
+async def test_silence_before_the_first_byte_has_its_own_limit(
+    http: EngineHttp, engine: FakeEngine, script: Answer
+) -> None:
+    """With headers or without; a long prefill is not an idle engine."""
+    engine.will_answer(script)
+
+    assert type((await fail(http, engine, call(first_byte_s=0.05)))[1]) is FirstByteTimeout
+
+
+async def test_silence_in_the_middle_is_an_idle_engine(http: EngineHttp, engine: FakeEngine) -> None:
+    """The limit for the first byte does not count any more."""
+    engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
+    relayed, error = await fail(http, engine, call(idle_s=0.05))
+
+    assert (relayed, type(error)) == (chat_chunk("a"), IdleTimeout)
+
+
+async def test_an_end_mark_and_then_silence_is_no_idle_engine(http: EngineHttp, engine: FakeEngine) -> None:
+    """Its blank line is missing, nothing else."""
+    engine.will_answer(sse(chat_chunk("a"), b"data: [DONE]\n", Act.SILENCE))
+
+    assert await ask(http, engine, call(idle_s=0.05)) == chat_chunk("a") + b"data: [DONE]\n"
+
+
+async def test_the_time_in_which_nobody_takes_bytes_is_not_the_engines(
+    http: EngineHttp, engine: FakeEngine
+) -> None:
+    """A slow client must not make a healthy engine look dead."""
+    engine.will_answer(sse(chat_chunk("a"), chat_chunk("b", "stop"), DONE))
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+
+    async with asyncio.timeout(LATE_S), http.open(engine.url, call(idle_s=0.02)) as reply:
+        pieces = aiter(reply)
+        first = await anext(pieces)
+        loop.call_later(0.1, passed.set_result, None)
+        await passed
+
+        assert (
+            first + b"".join([data async for data in pieces])
+            == chat_chunk("a") + chat_chunk("b", "stop") + DONE
+        )
+
+
+async def test_a_closed_port_is_unreachable(http: EngineHttp, engine: FakeEngine) -> None:
+    """The words hold no address; field note 31."""
+    await engine.stop()
+    _, error = await fail(http, engine)
+
+    assert type(error) is BackendUnreachable
+    assert error.message == "the engine does not accept connections"
+
+
+async def test_an_unknown_host_is_unreachable(http: EngineHttp) -> None:
+    """A typo in the configuration."""
+    with pytest.raises(BackendUnreachable, match="host name is not known"):
+        await http.ask("http://engine.invalid:1", "/", timeout_s=LATE_S)
+
+
+async def test_an_untrusted_certificate_is_unreachable(http: EngineHttp) -> None:
+    """TLS is verified."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BackendUnreachable, match="certificate is not trusted"):
+            await http.ask(f"https://localhost:{port}", "/", timeout_s=LATE_S)
+
+
+async def test_a_bad_body_never_reaches_the_engine(http: EngineHttp, engine: FakeEngine) -> None:
+    """It is the client's fault, and known before."""
+    _, error = await fail(http, engine, call(b"[]"))
+
+    assert type(error) is BadRequest
+    assert engine.requests == []
+
+
+async def test_a_redirect_is_not_followed(http: EngineHttp, engine: FakeEngine) -> None:
+    """A key must not follow to another host."""
+    engine.will_answer(Answer(status=307, headers={"Location": engine.url + CHAT}))
+
+    assert type((await fail(http, engine))[1]) is BackendFailed
+    assert len(engine.requests) == 1
+
+
+async def test_a_loopback_engine_is_asked_without_a_proxy(
+    http: EngineHttp, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy of the environment is for engines elsewhere."""
+    async with FakeEngine() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        await ask(http, engine)
+        proxy.pages["http://engine.example.com/v1/models"] = models_page("far")
+        page = await http.ask("http://engine.example.com", "/v1/models", timeout_s=LATE_S)
+
+    assert page.require()["data"][0]["id"] == "far"
+    assert len(engine.requests) == 1
+
+
+async def test_a_page_tells_status_headers_and_json(http: EngineHttp, engine: FakeEngine) -> None:
+    """What the adapters read of an engine."""
+    engine.pages["/x"] = json_answer({"a": 1}, headers={"Server": "llama.cpp"})
+    page = await http.ask(engine.url, "/x", timeout_s=LATE_S)
+
+    assert (page.status, page.headers["server"], page.require()) == (200, "llama.cpp", {"a": 1})
+
+
+async def test_a_page_that_is_no_json_is_none(http: EngineHttp, engine: FakeEngine) -> None:
+    """Any program may be behind a port."""
+    engine.pages["/x"] = html()
+
+    assert (await http.ask(engine.url, "/x", timeout_s=LATE_S)).value is None
+    with pytest.raises(BackendFailed):
+        (await http.ask(engine.url, "/x", timeout_s=LATE_S)).require()
+
+
+@pytest.mark.parametrize("script", [sse(before_headers=Act.SILENCE), sse(Act.SILENCE)])
+async def test_a_page_that_does_not_come_is_unreachable(
+    http: EngineHttp, engine: FakeEngine, script: Answer
+) -> None:
+    """A port that accepts and says nothing; its connection is not kept."""
+    engine.pages["/x"] = script
+    with pytest.raises(BackendUnreachable):
+        await http.ask(engine.url, "/x", timeout_s=0.05)
+
+    await asyncio.wait_for(engine.connections[0].closed.wait(), LATE_S)
+
+
+async def test_use_before_entering_is_a_defect_of_ours(engine: FakeEngine) -> None:
+    """And said so."""
+    with pytest.raises(RuntimeError, match="before it is entered"):
+        await EngineHttp().ask(engine.url, "/", timeout_s=1)
+
+
+async def test_many_jobs_leave_no_connection_behind(http: EngineHttp, engine: FakeEngine) -> None:
+    """Whatever their end."""
+    engine.will_answer(*([whole_chat(), html(), sse(Act.CUT), sse(chat_chunk("a"), Act.RESET)] * 5))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(_ignore(ask(http, engine)))
+    async with asyncio.timeout(LATE_S):
+        for connection in engine.connections:
+            await connection.closed.wait()
+
+    assert len(engine.connections) == 20
+
+
+async def _ignore(job: Any) -> None:
+    with suppress(BackendError):
+        await job
