@@ -60,6 +60,10 @@ class ChannelClosed(Exception):
             return f"the connection was {'given up' if self.by_us else 'lost'}{why}"
         return f"{'we' if self.by_us else 'the peer'} closed the connection with {self.code}{why}"
 
+    def again(self) -> "ChannelClosed":
+        """The same end for one more who learns of it: an exception raised twice collects tracebacks."""
+        return ChannelClosed(self.code, self.reason, by_us=self.by_us)
+
 
 class BackpressureTimeout(Exception):
     """The peer did not take a job's bytes for too long."""
@@ -232,7 +236,7 @@ class Channel:
     def _open_lane(self, job_id: str) -> Lane:
         """A lane for a job's first bytes; whether it is our turn is asked once, not for each chunk."""
         if self._closed is not None:
-            raise _again(self._closed)
+            raise self._closed.again()
         self.link.send(JobChunk(job_id=job_id, data=b""))
         lane = self._lanes[job_id] = Lane(job_id)
         return lane
@@ -305,7 +309,7 @@ class Channel:
     async def _sleep(self) -> None:
         self._flushed.set()
         if self._closed is not None:
-            raise _again(self._closed)
+            raise self._closed.again()
         self._sleeper = asyncio.get_running_loop().create_future()
         try:
             await self._sleeper
@@ -343,8 +347,3 @@ class Channel:
         for lane in lanes:
             lane.made_room()
         self._wake()
-
-
-def _again(closed: ChannelClosed) -> ChannelClosed:
-    """The same end as a new exception: one that is raised twice collects tracebacks."""
-    return ChannelClosed(closed.code, closed.reason, by_us=closed.by_us)

@@ -6,7 +6,7 @@ The one module that knows the WebSocket libraries: whatever they raise leaves it
 
 import asyncio
 import socket
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from aiohttp import WebSocketError, WSMsgType, web
@@ -109,6 +109,12 @@ class _Connection(ClientConnection):
         if self.liveness is not None:
             self.liveness.heard_s = self.loop.time()
         super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # uvloop ends a write that an abort interrupts with CancelledError: whoever waits for it
+        # was not cancelled, and must not think so.
+        lost = ConnectionAbortedError() if isinstance(exc, asyncio.CancelledError) else exc
+        super().connection_lost(cast("Exception | None", lost))
 
     async def send_text(self, message: bytes) -> None:
         """`send` for the ordinary case, at half its CPU: no context manager while nothing is amiss."""
@@ -257,7 +263,12 @@ class AcceptedSocket:
         try:
             await self.response.send_frame(message, WSMsgType.TEXT)
         except ConnectionResetError as error:
-            raise self._ended or ChannelClosed(None, in_words(error)) from error
+            raise (self._ended or ChannelClosed(None, in_words(error))).again() from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise (self._ended or ChannelClosed(None, "")).again() from None  # uvloop, as above
 
     async def close(self, code: int, reason: str) -> None:
         self._watch.stop()
@@ -280,7 +291,7 @@ class AcceptedSocket:
         self._watch.stop()
         if self._ended is None:
             self._ended = self._end_of(message)
-        return ChannelClosed(self._ended.code, self._ended.reason, by_us=self._ended.by_us)
+        return self._ended.again()
 
     def _end_of(self, message: Any) -> ChannelClosed:
         if message.type is WSMsgType.CLOSE:

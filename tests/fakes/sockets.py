@@ -28,14 +28,14 @@ class MemorySocket:
     async def receive(self) -> bytes:
         while not self._inbox:
             if self.closed is not None:
-                raise self._again()
+                raise self.closed.again()
             self._news.clear()
             await self._news.wait()
         return self._inbox.popleft()
 
     async def send(self, message: bytes) -> None:
         if self.closed is not None:
-            raise self._again()
+            raise self.closed.again()
         self.sent.append(message)
         if self._peer is not None:
             self._peer.feed(message)
@@ -61,10 +61,6 @@ class MemorySocket:
         for each in (self, self._peer):
             if each is not None:
                 each.end(ChannelClosed(None, "cut by the test"))
-
-    def _again(self) -> ChannelClosed:
-        closed = self.closed or ChannelClosed(None, "")
-        return ChannelClosed(closed.code, closed.reason, by_us=closed.by_us)
 
 
 class StuckSocket(MemorySocket):

@@ -3,9 +3,10 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -254,6 +255,22 @@ async def test_an_accepted_socket_says_goodbye_in_bounded_time_too() -> None:
 async def fill(some: DialledSocket | AcceptedSocket) -> None:
     while True:
         await some.send(b"x" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        test_a_goodbye_to_a_peer_that_takes_nothing_is_bounded,
+        test_an_accepted_socket_says_goodbye_in_bounded_time_too,
+        test_a_half_open_server_is_noticed,
+        test_a_half_open_agent_is_noticed,
+    ],
+)
+def test_the_other_event_loop_keeps_the_same_promises(claim: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """uvloop, which the programs run on, ends interrupted writes and timers in its own way."""
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(claim())
 
 
 # --- ways not to get there ---------------------------------------------------------------
