@@ -23,6 +23,9 @@ def demo(
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Use the simulated engine, whatever this machine has.")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of an engine on this machine [default: the first].")
+    ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Of the coordinator; a free one if it is taken.")
     ] = 8700,
@@ -35,14 +38,14 @@ def demo(
     """
     from provider_agent.cli import loop
     from provider_agent.cli.demo_chat import ChatFailed
-    from provider_agent.cli.demo_parts import DemoFailed
+    from provider_agent.cli.demo_parts import DemoFailed, Wish
     from provider_agent.cli.demo_show import Show, show
     from provider_agent.telemetry import logs
 
     logs.configure("critical", "auto")  # what goes wrong is said in one sentence below
-    plan = Show(prompt=prompt, port=port, once=once, simulated_only=simulated)
+    wish = Wish(simulated_only=simulated, model=model, port=port)
     try:
-        code = loop.run(show(plan, _view()))
+        code = loop.run(show(Show(prompt, wish, once), _view()))
     except (DemoFailed, ChatFailed) as error:
         fail(f"the demo failed: {error}", ExitCode.UNAVAILABLE)
     raise typer.Exit(code)

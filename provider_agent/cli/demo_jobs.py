@@ -32,12 +32,10 @@ class Jobs:
     """The jobs of one demo.
 
     Attributes:
-        last: the one that ended last.
         served, failed: how many ended well, and otherwise.
     """
 
     def __init__(self) -> None:
-        self.last: Finished | None = None
         self.served = 0
         self.failed = 0
         self._running: set[str] = set()
@@ -67,7 +65,7 @@ class Jobs:
     def _end(self, fields: Mapping[str, Any]) -> Finished:
         job_id = fields["job_id"]
         self._running.discard(job_id)
-        self.last = Finished(
+        finished = Finished(
             job_id,
             fields["model_id"],
             fields["code"],
@@ -75,6 +73,6 @@ class Jobs:
             fields["first_byte_s"],
             fields["duration_s"],
         )
-        self.served += self.last.code is None
-        self.failed += self.last.code is not None
-        return self.last
+        self.served += finished.code is None
+        self.failed += finished.code is not None
+        return finished

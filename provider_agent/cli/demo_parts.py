@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from provider_agent.agent.config_sections import (
     OperatorSection,
     TelemetrySection,
 )
-from provider_agent.agent.routing import EMBEDDING_ENDPOINTS
-from provider_agent.backends.discovery import Catalog, CatalogEntry, Discovery
+from provider_agent.backends.discovery import Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from provider_agent.cli.output import OnEvent
 from provider_agent.coordinator import app as coordinator_app
@@ -72,18 +71,26 @@ class Demo:
     url: str
 
 
-@asynccontextmanager
-async def running(
-    directory: Path,
-    on_event: OnEvent,
-    *,
-    simulated_only: bool = False,
-    simulated: SimulatorConfig = SIMULATED,
-    port: int = PORT,
-) -> AsyncIterator[Demo]:
-    """Start engine, coordinator and agent; stop them in the opposite order.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which engine, and where the coordinator listens.
 
-    The engine is one that answers on this machine, else the simulated one.
+    Attributes:
+        simulated_only: do not look for an engine.
+        model: one that an engine on this machine must offer; None for the first that can chat.
+        simulated: the engine when none is found, or looked for.
+        port: of the coordinator; a free one when it is taken.
+    """
+
+    simulated_only: bool = False
+    model: str | None = None
+    simulated: SimulatorConfig = SIMULATED
+    port: int = PORT
+
+
+@asynccontextmanager
+async def running(directory: Path, wish: Wish, on_event: OnEvent) -> AsyncIterator[Demo]:
+    """Start engine, coordinator and agent; stop them in the opposite order.
 
     `on_event` hears of each part as it is ready (`engine`, `coordinator`, `agent`), and of all
     that the coordinator sees from then on. `directory` keeps the agent's identity.
@@ -92,12 +99,12 @@ async def running(
         DemoFailed: a part did not come up.
     """
     async with AsyncExitStack() as stack:
-        engine = None if simulated_only else await find_engine()
+        engine = None if wish.simulated_only else await find_engine(wish.model)
         if engine is None:
-            simulator = await stack.enter_async_context(Simulator(simulated))
-            engine = Engine("simulator", simulator.url, simulated.models[0], simulated.slots)
-        on_event("engine", {"kind": engine.kind, "url": engine.url, "model": engine.model})
-        coordinator = background(_coordinator(port), "listening", "the coordinator", on_event)
+            simulator = await stack.enter_async_context(Simulator(wish.simulated))
+            engine = Engine("simulator", simulator.url, wish.simulated.models[0], wish.simulated.slots)
+        on_event("engine", {**asdict(engine), "searched": not wish.simulated_only})
+        coordinator = background(_coordinator(wish.port), "listening", "the coordinator", on_event)
         address = await stack.enter_async_context(coordinator)
         on_event("coordinator", address)
         agent = background(_agent(engine, str(address["agents_url"]), directory), "ready", "the agent")
@@ -105,22 +112,29 @@ async def running(
         yield Demo(engine, str(address["url"]))
 
 
-async def find_engine() -> Engine | None:
-    """An engine on this machine that can chat, if there is one."""
+async def find_engine(model: str | None) -> Engine | None:
+    """An engine on this machine that can chat, if there is one. Raises DemoFailed as `choose` does."""
     async with EngineHttp() as http:
-        return first_that_chats(await Discovery((), http, probe_loopback=True).refresh())
+        return choose(await Discovery((), http, probe_loopback=True).refresh(), model)
 
 
-def first_that_chats(catalog: Catalog) -> Engine | None:
-    for entry in catalog.entries:
-        for model in entry.models:
-            if entry.healthy and CHAT in model.endpoints - EMBEDDING_ENDPOINTS and not model.is_embedding:
-                return _engine(entry, model.model_id)
-    return None
+def choose(catalog: Catalog, wanted: str | None) -> Engine | None:
+    """The first engine and model that can chat, or the model that is wanted.
 
-
-def _engine(entry: CatalogEntry, model: str) -> Engine:
-    return Engine(entry.backend.kind, entry.backend.url, model, entry.backend.max_concurrent)
+    Raises:
+        DemoFailed: no engine has the model that is wanted.
+    """
+    engines = [
+        Engine(entry.backend.kind, entry.backend.url, model.model_id, entry.backend.max_concurrent)
+        for entry in catalog.entries
+        for model in entry.models
+        if entry.healthy and CHAT in model.endpoints and not model.is_embedding
+    ]
+    fitting = [engine for engine in engines if wanted in (None, engine.model)]
+    if wanted is not None and not fitting:
+        offered = ", ".join(engine.model for engine in engines) or "nothing"
+        raise DemoFailed(f"no engine on this machine offers {wanted} for chats; they offer {offered}")
+    return next(iter(fitting), None)
 
 
 @asynccontextmanager

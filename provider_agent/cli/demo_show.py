@@ -8,10 +8,9 @@ from pathlib import Path
 
 from provider_agent.cli.demo_chat import ChatFailed, Measured, chat, completion_body
 from provider_agent.cli.demo_jobs import Jobs
-from provider_agent.cli.demo_parts import SIMULATED, Demo, running
+from provider_agent.cli.demo_parts import Demo, Wish, running
 from provider_agent.cli.demo_view import View
 from provider_agent.cli.signals import stop_on_signals
-from provider_agent.simulator import SimulatorConfig
 
 MAX_TOKENS = 120
 """Keeps a real engine's answer short."""
@@ -26,15 +25,11 @@ class Show:
 
     Attributes:
         once: end after the first answer.
-        simulated_only: do not look for an engine.
-        simulated: the engine when none is found, or looked for.
     """
 
     prompt: str
-    port: int
+    wish: Wish
     once: bool = False
-    simulated_only: bool = False
-    simulated: SimulatorConfig = SIMULATED
 
 
 async def show(plan: Show, view: View) -> int:
@@ -67,14 +62,7 @@ async def _course(plan: Show, view: View) -> int:
             view.job_ended(finished)
 
     with tempfile.TemporaryDirectory(prefix="provider-agent-demo-") as directory, view:
-        parts = running(
-            Path(directory),
-            on_event,
-            simulated_only=plan.simulated_only,
-            simulated=plan.simulated,
-            port=plan.port,
-        )
-        async with parts as demo:
+        async with running(Path(directory), plan.wish, on_event) as demo:
             await _first_chat(demo, plan, view)
             if not plan.once:
                 view.next_steps(demo.url, demo.engine.model)

@@ -84,7 +84,8 @@ def part_text(name: str, facts: Facts) -> tuple[str, str]:
     """What a part is, and a remark."""
     match name:
         case "engine" if facts["kind"] == "simulator":
-            return facts["model"], "simulated: no engine answers on this machine"
+            searched = facts["searched"]
+            return facts["model"], "simulated: no engine answers on this machine" if searched else "simulated"
         case "engine":
             return facts["model"], f"{facts['kind']} at {facts['url']}"
         case "coordinator":

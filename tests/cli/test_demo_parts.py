@@ -14,9 +14,10 @@ from provider_agent.cli.demo_parts import (
     DemoFailed,
     Engine,
     Program,
+    Wish,
     agent_config,
     background,
-    first_that_chats,
+    choose,
     running,
 )
 from provider_agent.cli.output import OnEvent
@@ -54,7 +55,7 @@ async def test_all_parts_come_up_in_order_and_answer(tmp_path: Path) -> None:
     events, text = Events(), ""
     async with (
         asyncio.timeout(20),
-        running(tmp_path, events, simulated_only=True, port=0) as demo,
+        running(tmp_path, Wish(simulated_only=True, port=0), events) as demo,
     ):
         parts = [name for name in events.names if name in ("engine", "coordinator", "agent")]
         body = {**completion_body(demo.engine.model, "hello"), "max_tokens": 3}
@@ -72,7 +73,7 @@ async def test_a_taken_port_is_replaced_by_a_free_one(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         async with (
             asyncio.timeout(20),
-            running(tmp_path, Events(), simulated_only=True, port=port) as demo,
+            running(tmp_path, Wish(simulated_only=True, port=port), Events()) as demo,
         ):
             assert demo.url != f"http://127.0.0.1:{port}"
 
@@ -120,23 +121,38 @@ def entry(name: str, models: tuple[BackendModel, ...], *, healthy: bool = True) 
     return CatalogEntry(ScriptedBackend(name=name), models, healthy)
 
 
-def test_the_first_engine_that_can_chat_is_taken() -> None:
-    """Not one that embeds only, and not one that does not answer."""
-    chats = BackendModel("llama", frozenset({CHAT}))
-    embeds = BackendModel("nomic", frozenset({CHAT}), is_embedding=True)
+def catalog() -> Catalog:
+    """Models that embed, complete, are gone, and two that can chat."""
+    chats = frozenset({CHAT})
+    embeds = BackendModel("nomic", chats, is_embedding=True)
     completes = BackendModel("base", frozenset({"/v1/completions"}))
-    catalog = Catalog(
+    return Catalog(
         (
             entry("a", (embeds, completes)),
-            entry("b", (chats,), healthy=False),
-            entry("c", (embeds, chats)),
+            entry("b", (BackendModel("gone", chats),), healthy=False),
+            entry("c", (embeds, BackendModel("llama", chats), BackendModel("qwen", chats))),
         )
     )
-    engine = first_that_chats(catalog)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(None, "llama"), ("qwen", "qwen")])
+def test_the_first_model_that_can_chat_is_taken_or_the_wanted_one(wanted: str | None, expected: str) -> None:
+    """Not one that embeds only, and not one whose engine does not answer."""
+    engine = choose(catalog(), wanted)
 
     assert engine is not None
-    assert engine.model == "llama"
-    assert first_that_chats(Catalog(())) is None
+    assert engine.model == expected
+
+
+def test_without_any_engine_there_is_none_to_choose() -> None:
+    """The simulated one stands in."""
+    assert choose(Catalog(()), None) is None
+
+
+def test_a_model_that_nobody_offers_is_one_sentence() -> None:
+    """With those that could have been meant."""
+    with pytest.raises(DemoFailed, match=r"offers gone .* they offer llama, qwen"):
+        choose(catalog(), "gone")
 
 
 def test_the_agent_of_the_demo_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ import pytest
 
 from provider_agent.cli.demo_chat import ChatFailed, Measured, chat, completion_body
 from provider_agent.cli.demo_jobs import Finished
+from provider_agent.cli.demo_parts import Wish
 from provider_agent.cli.demo_show import Show, show
 from provider_agent.cli.demo_view import PlainView
 from provider_agent.simulator import Failures, Pace, SimulatorConfig
 
 FAST = SimulatorConfig(pace=Pace(0.01, 2000))
-ONCE = Show(prompt="Why?", port=0, once=True, simulated_only=True, simulated=FAST)
-STAYING = replace(ONCE, once=False)
+WISH = Wish(simulated_only=True, simulated=FAST, port=0)
+ONCE = Show("Why?", WISH, once=True)
+STAYING = Show("Why?", WISH)
 
 
 async def test_once_ends_after_the_first_answer() -> None:
@@ -64,10 +66,10 @@ async def test_a_signal_before_the_answer_is_no_success() -> None:
 async def test_an_answer_that_breaks_off_fails_the_demo_after_the_parts_are_gone() -> None:
     """With one sentence; what came before it stays on the page."""
     out = io.StringIO()
-    failing = SimulatorConfig(failures=Failures(cut_after=3))
+    failing = replace(WISH, simulated=SimulatorConfig(failures=Failures(cut_after=3)))
     with pytest.raises(ChatFailed, match="the answer broke off"):
         async with asyncio.timeout(20):
-            await show(replace(ONCE, simulated=failing), PlainView(out))
+            await show(Show("Why?", failing, once=True), PlainView(out))
 
     assert out.getvalue().splitlines()[-1].count(" ") == 2
 

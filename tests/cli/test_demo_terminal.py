@@ -11,7 +11,7 @@ from provider_agent.cli.demo_view import curl_lines
 
 URL = "http://127.0.0.1:8700"
 MEASURED = Measured(tokens=81, first_token_s=0.25, last_token_s=2.25)
-FACTS = {"kind": "simulator", "url": "http://127.0.0.1:1", "model": "simulated-7b"}
+FACTS = {"kind": "simulator", "url": "http://127.0.0.1:1", "model": "simulated-7b", "searched": False}
 
 
 def console(width: int = 80) -> tuple[Console, io.StringIO]:

@@ -7,7 +7,7 @@ from provider_agent.cli.demo_jobs import Finished
 from provider_agent.cli.demo_view import PlainView, curl_lines, job_text, part_text, python_lines, some
 
 URL = "http://127.0.0.1:8700"
-SIMULATED = {"kind": "simulator", "url": "http://127.0.0.1:1", "model": "simulated-7b"}
+SIMULATED = {"kind": "simulator", "url": "http://127.0.0.1:1", "model": "simulated-7b", "searched": True}
 MEASURED = Measured(tokens=81, first_token_s=0.25, last_token_s=2.25)
 
 
