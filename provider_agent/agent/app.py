@@ -93,7 +93,7 @@ class Agent:
         self._clock = clock
         self._started_s = clock()
         self._catalog = Catalog(())
-        self._policy = _policy(config)
+        self._policy = policy_of(config)
         self._revision = 0
         self._session: Session | None = None
         self._ready = False
@@ -322,7 +322,8 @@ _NOT_OUR_FAULT = frozenset({ErrorCode.CANCELLED, ErrorCode.BAD_REQUEST, ErrorCod
 """Outcomes that say nothing about how well this agent serves."""
 
 
-def _policy(config: AgentConfig) -> Policy:
+def policy_of(config: AgentConfig) -> Policy:
+    """What the operator decides about models, as routing takes it."""
     return Policy(
         expose=config.models.expose,
         hide=config.models.hide,

@@ -59,16 +59,10 @@ async def _probe(config: "AgentConfig") -> "Catalog":
 
 def describe(config: "AgentConfig", catalog: "Catalog") -> dict[str, Any]:
     """What was found, in plain values; secrets are not among them."""
-    from provider_agent.agent.routing import Policy, RoutingTable
+    from provider_agent.agent.app import policy_of
+    from provider_agent.agent.routing import RoutingTable
 
-    policy = Policy(
-        expose=config.models.expose,
-        hide=config.models.hide,
-        aliases=config.models.aliases,
-        price_of=config.pricing.of,
-        max_concurrent=config.limits.max_concurrent,
-    )
-    offers = RoutingTable(catalog, policy).offers
+    offers = RoutingTable(catalog, policy_of(config)).offers
     return {
         "valid": True,
         "file": str(config.origin.file) if config.origin.file else None,
