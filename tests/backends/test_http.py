@@ -130,7 +130,7 @@ async def test_a_connection_that_stays_open_after_the_end_mark_is_not_waited_for
 
 
 async def test_leaving_closes_the_engines_connection_at_once(http: EngineHttp, engine: FakeEngine) -> None:
-    """Field note 6: when leaving returns, the engine knows; the best of five, since the machine may be busy."""
+    """Field note 6: when leaving returns, the engine knows (best of five: machines are busy)."""
     loop = asyncio.get_running_loop()
     took_ms = []
     for _ in range(5):

@@ -1,0 +1,114 @@
+"""What Ollama tells, and its own endpoints; the rest is in the contract of all adapters."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from provider_agent.backends.base import BackendSettings, Call, StreamFailed, Usage
+from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.ollama import OllamaBackend
+from tests.fakes import engine_pages
+from tests.fakes.engine import FakeEngine, json_answer, ndjson
+
+TOKEN = b'{"model":"tiny","message":{"role":"assistant","content":"a"},"done":false}\n'
+LAST = b'{"model":"tiny","message":{"content":""},"done":true,"prompt_eval_count":4,"eval_count":1}\n'
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeEngine]:
+    async with engine_pages.FamilyEngine(engine_pages.ollama()) as fake:
+        yield fake
+
+
+@pytest.fixture
+async def backend(engine: FakeEngine) -> AsyncIterator[OllamaBackend]:
+    async with EngineHttp() as http:
+        yield OllamaBackend(http, BackendSettings("ollama"), url=engine.url, name="x")
+
+
+def call(endpoint: str, body: bytes = b"{}", *, stream: bool = True) -> Call:
+    return Call(endpoint, "tiny", body, stream, first_byte_timeout_s=5, idle_timeout_s=5)
+
+
+async def run(backend: OllamaBackend, asked: Call) -> tuple[bytes, Usage]:
+    async with asyncio.timeout(5), backend.open(asked) as reply:
+        relayed = b"".join([data async for data in reply])
+    return relayed, reply.usage
+
+
+async def test_a_model_is_told_with_digest_and_context(backend: OllamaBackend) -> None:
+    """What is really served, for all of OpenAI's endpoints and its own."""
+    (model,) = await backend.list_models()
+
+    assert (model.fingerprint, model.context_window) == ("sha256:" + "ab" * 32, 1024)
+    assert model.endpoints >= {"/v1/chat/completions", "/api/chat", "/api/generate", "/api/embed"}
+
+
+@pytest.mark.parametrize("endpoint", ["/api/chat", "/api/generate"])
+async def test_its_own_stream_comes_through_verbatim(
+    backend: OllamaBackend, engine: FakeEngine, endpoint: str
+) -> None:
+    """Lines of JSON, counted by its own names; streaming is its default and need not be written."""
+    engine.will_answer(ndjson(TOKEN, LAST, stays_open=True))
+
+    assert await run(backend, call(endpoint)) == (TOKEN + LAST, Usage(4, 1))
+    assert (engine.posts[-1].path, engine.posts[-1].json()) == (endpoint, {"model": "tiny"})
+
+
+async def test_an_answer_in_one_piece_is_asked_for(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """Else it would stream."""
+    engine.will_answer(json_answer(LAST))
+
+    assert await run(backend, call("/api/chat", stream=False)) == (LAST, Usage(4, 1))
+    assert engine.posts[-1].json()["stream"] is False
+
+
+async def test_embeddings(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """Only the input is counted."""
+    engine.will_answer(json_answer({"model": "tiny", "embeddings": [[0.5]], "prompt_eval_count": 2}))
+
+    assert (await run(backend, call("/api/embed", stream=False)))[1] == Usage(2, None)
+
+
+async def test_an_error_line_in_the_stream_fails(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """Field note 28: its status stays 200."""
+    engine.will_answer(ndjson(TOKEN, b'{"error":"an error was encountered while running the model"}\n'))
+
+    with pytest.raises(StreamFailed):
+        await run(backend, call("/api/chat"))
+
+
+async def test_a_model_that_only_embeds_is_told_apart(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """Embedding models are exposed for embeddings only."""
+    engine.pages.update(engine_pages.ollama(capabilities=("embedding",)))
+
+    assert [model.is_embedding for model in await backend.list_models()] == [True]
+
+
+async def test_a_model_that_runs_elsewhere_is_not_listed(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """Field note 23: a prompt meant for this machine must not go to a paid remote."""
+    near = {"name": "tiny", "digest": "aa", "details": {}}
+    far = {"name": "big-cloud", "digest": "bb", "details": {}, "remote_host": "https://ollama.com:443"}
+    engine.pages["/api/tags"] = json_answer({"models": [far, near]})
+
+    assert [model.model_id for model in await backend.list_models()] == ["tiny"]
+
+
+async def test_details_are_asked_once_for_each_model(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """Every 30 s for each of fifty models would wear the engine out; a new digest is a new model."""
+    await backend.list_models()
+    await backend.list_models()
+    assert [json.loads(each.body)["model"] for each in engine.posts] == ["tiny"]
+    engine.pages["/api/tags"] = json_answer({"models": [{"name": "tiny", "digest": "new", "details": {}}]})
+    await backend.list_models()
+
+    assert len(engine.posts) == 2
+
+
+async def test_no_models_are_no_models(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """Before the first pull."""
+    engine.pages["/api/tags"] = json_answer({"models": []})
+
+    assert await backend.list_models() == ()

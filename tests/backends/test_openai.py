@@ -1,0 +1,38 @@
+"""What an engine of no known family tells; the rest is in the contract of all adapters."""
+
+import pytest
+
+from provider_agent.backends.base import BackendModel, BackendSettings
+from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from tests.fakes.engine import Answer, FakeEngine, json_answer, models_page
+
+
+async def listed(page: Answer) -> list[BackendModel]:
+    async with FakeEngine() as engine, EngineHttp() as http:
+        engine.pages["/v1/models"] = page
+        backend = OpenAIBackend(http, BackendSettings("openai"), url=engine.url, name="x")
+        return list(await backend.list_models())
+
+
+async def test_models_are_sorted_and_have_all_endpoints() -> None:
+    """The order of the engine means nothing."""
+    assert await listed(models_page("b", "a")) == [BackendModel("a", ENDPOINTS), BackendModel("b", ENDPOINTS)]
+
+
+@pytest.mark.parametrize("name", ["max_model_len", "context_length", "context_window"])
+async def test_the_context_is_known_by_many_names(name: str) -> None:
+    """Each engine has its own."""
+    assert (await listed(json_answer({"data": [{"id": "a", name: 4096}]})))[0].context_window == 4096
+
+
+async def test_a_model_without_a_name_is_left_out() -> None:
+    """It could not be asked for."""
+    assert await listed(json_answer({"data": [{"id": ""}, {"name": "x"}, {"id": "a"}]})) == [
+        BackendModel("a", ENDPOINTS)
+    ]
+
+
+async def test_no_models_are_no_models() -> None:
+    """LM Studio with nothing loaded."""
+    assert await listed(json_answer({"object": "list", "data": []})) == []

@@ -1,0 +1,233 @@
+"""What every adapter must do, whatever its engine; one suite over all of them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from provider_agent.backends.base import (
+    AuthRejected,
+    Backend,
+    BackendError,
+    BackendFailed,
+    BackendLoading,
+    BackendSettings,
+    BackendUnreachable,
+    BadRequest,
+    Call,
+    EndpointUnsupported,
+    ModelNotFound,
+    RateLimited,
+    RequestTooLarge,
+    StreamFailed,
+    StreamTruncated,
+    Usage,
+)
+from provider_agent.backends.families import FAMILIES, identify
+from provider_agent.backends.http import EngineHttp
+from tests.fakes import engine_pages
+from tests.fakes.engine import (
+    DONE,
+    Act,
+    Answer,
+    FakeEngine,
+    chat_chunk,
+    html,
+    json_answer,
+    sse,
+    usage_event,
+)
+
+CHAT = "/v1/chat/completions"
+LATE_S = 5.0
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[FakeEngine]:
+    async with engine_pages.FamilyEngine(engine_pages.FAMILIES[request.param]()) as fake:
+        yield fake
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[EngineHttp]:
+    async with EngineHttp() as client:
+        yield client
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest, engine: FakeEngine) -> str:
+    del engine  # its parameter is the kind
+    return str(request.node.callspec.params["engine"])
+
+
+@pytest.fixture
+def backend(kind: str, engine: FakeEngine, http: EngineHttp) -> Backend:
+    settings = BackendSettings(kind, api_key="sk-1", max_concurrent=3, priority=7)
+    return FAMILIES[kind](http, settings, url=engine.url, name="mine")
+
+
+def call(
+    body: bytes = b'{"model":"theirs","stream":true}', endpoint: str = CHAT, *, stream: bool = True
+) -> Call:
+    return Call(endpoint, "tiny", body, stream, first_byte_timeout_s=LATE_S, idle_timeout_s=LATE_S)
+
+
+async def run(backend: Backend, asked: Call) -> tuple[bytes, Usage]:
+    async with asyncio.timeout(LATE_S), backend.open(asked) as reply:
+        relayed = b"".join([data async for data in reply])
+    return relayed, reply.usage
+
+
+def test_it_is_what_the_operator_says(backend: Backend, kind: str, engine: FakeEngine) -> None:
+    """Name, limits and order are the operator's."""
+    assert (backend.kind, backend.url, backend.name) == (kind, engine.url, "mine")
+    assert (backend.max_concurrent, backend.priority) == (3, 7)
+
+
+async def test_it_is_recognised_by_its_answers(kind: str, engine: FakeEngine, http: EngineHttp) -> None:
+    """Never by its port: this one is random."""
+    family = await identify(http, engine.url, timeout_s=LATE_S)
+
+    assert family is FAMILIES[kind]
+
+
+async def test_it_lists_its_model_with_endpoints_and_context(backend: Backend) -> None:
+    """What the catalog is made of."""
+    (model,) = await backend.list_models()
+
+    assert (model.model_id, model.context_window, model.is_embedding) == ("tiny", 1024, False)
+    assert model.endpoints >= {CHAT, "/v1/completions", "/v1/embeddings"}
+
+
+async def test_listing_twice_is_equal(backend: Backend) -> None:
+    """Equal catalogs are not announced."""
+    assert await backend.list_models() == await backend.list_models()
+
+
+async def test_its_questions_carry_the_key(backend: Backend, engine: FakeEngine) -> None:
+    """Field note 33: a local engine may want one, too."""
+    await backend.list_models()
+
+    assert {request.headers.get("authorization") for request in engine.requests} == {"Bearer sk-1"}
+
+
+async def test_a_streamed_chat(backend: Backend, engine: FakeEngine) -> None:
+    """Field notes 24 and 29: the routed model runs, usage is counted, and the event for it removed."""
+    assert await run(backend, call()) == (
+        chat_chunk("Hel") + chat_chunk("lo") + chat_chunk("", "stop") + DONE,
+        Usage(3, 2),
+    )
+    assert engine.posts[-1].json() == {
+        "model": "tiny",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+async def test_a_client_that_asked_gets_its_usage(backend: Backend) -> None:
+    """Field note 29."""
+    asked = call(b'{"stream":true,"stream_options":{"include_usage":true}}')
+
+    assert usage_event(3, 2) in (await run(backend, asked))[0]
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, "/v1/completions", "/v1/embeddings"])
+async def test_an_answer_in_one_piece(backend: Backend, engine: FakeEngine, endpoint: str) -> None:
+    """Byte for byte, and counted."""
+    body = b'{"id": "x",  "usage": {"prompt_tokens": 5, "completion_tokens": 1}}'
+    engine.will_answer(json_answer(body))
+
+    assert await run(backend, call(b"{}", endpoint, stream=False)) == (body, Usage(5, 1))
+    assert engine.posts[-1].path == endpoint
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, BadRequest),
+        (401, AuthRejected),
+        (403, AuthRejected),
+        (404, ModelNotFound),
+        (413, RequestTooLarge),
+        (422, BadRequest),
+        (429, RateLimited),
+        (500, BackendFailed),
+        (501, EndpointUnsupported),
+        (503, BackendLoading),
+    ],
+)
+async def test_each_status_has_its_class(
+    backend: Backend, engine: FakeEngine, status: int, error: type[BackendError]
+) -> None:
+    """Field note 30."""
+    engine.will_answer(json_answer({"error": {"message": "no"}}, status))
+
+    with pytest.raises(error):
+        await run(backend, call())
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (html(), BackendFailed),
+        (sse(chat_chunk("a"), Act.CUT), StreamTruncated),
+        (sse(chat_chunk("a"), b'data: {"error":{"message":"x"}}\n\n', DONE), StreamFailed),
+        (json_answer({"error": {"message": "x"}}), StreamFailed),
+    ],
+)
+async def test_what_is_no_whole_answer_is_an_error(
+    backend: Backend, engine: FakeEngine, script: Answer, error: type[BackendError]
+) -> None:
+    """Field note 28."""
+    engine.will_answer(script)
+
+    with pytest.raises(error):
+        await run(backend, call())
+
+
+async def test_leaving_closes_the_connection(backend: Backend, engine: FakeEngine) -> None:
+    """That is how an engine is told to stop."""
+    engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
+    async with asyncio.timeout(LATE_S):
+        async with backend.open(call()) as reply:
+            await anext(aiter(reply))
+        await engine.connections[-1].closed.wait()
+
+    assert engine.connections[-1].closed_at_s is not None
+
+
+async def test_an_engine_that_is_gone_is_unreachable(backend: Backend, engine: FakeEngine) -> None:
+    """For jobs and for the health check."""
+    await engine.stop()
+
+    with pytest.raises(BackendUnreachable):
+        await backend.list_models()
+    with pytest.raises(BackendUnreachable):
+        await run(backend, call())
+
+
+@pytest.mark.parametrize(
+    ("page", "error"),
+    [
+        (html(), BackendFailed),
+        (json_answer({"hello": 1}), BackendFailed),
+        (json_answer({}, 401), AuthRejected),
+        (json_answer({"error": {"message": "Loading model", "code": 503}}, 503), BackendLoading),
+    ],
+)
+async def test_a_listing_that_is_none_is_an_error(
+    backend: Backend, engine: FakeEngine, page: Answer, error: type[BackendError]
+) -> None:
+    """Not an engine without models: that would empty the catalog; field note 26."""
+    engine.pages["/v1/models"] = engine.pages["/api/tags"] = page
+
+    with pytest.raises(error):
+        await backend.list_models()
+
+
+async def test_what_is_only_good_to_know_is_not_needed(backend: Backend, engine: FakeEngine) -> None:
+    """An engine whose other pages are closed is still an engine."""
+    for path in ("/props", "/api/show", "/get_model_info", "/api/v0/models"):
+        engine.pages[path] = json_answer({}, 404)
+
+    assert [model.model_id for model in await backend.list_models()] == ["tiny"]
