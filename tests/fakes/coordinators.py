@@ -1,6 +1,7 @@
 """The coordinator's doors and sessions around one dispatcher, with agents on sockets in memory."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -129,6 +130,21 @@ class Front(Hall):
 
     def chat(self, *, stream: bool, model: str = "m") -> Any:
         return self.post(b'{"model":"%s","stream":%s}' % (model.encode(), b"true" if stream else b"false"))
+
+    def ask(self, *, stream: bool = False) -> "asyncio.Task[tuple[int, bytes]]":
+        """Send a request; its task gives status and body."""
+
+        async def answer() -> tuple[int, bytes]:
+            async with self.chat(stream=stream) as response:
+                return response.status, await response.read()
+
+        return self.tasks.create_task(answer())
+
+
+def error_in(body: bytes) -> dict[str, Any]:
+    """The error of a JSON body, or of the event that ends a stream."""
+    error: dict[str, Any] = json.loads(body.rsplit(b"data: ", 1)[-1])["error"]
+    return error
 
 
 @asynccontextmanager

@@ -1,0 +1,127 @@
+"""Of a request only model and stream are read; what no peer could read is refused here."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provider_agent.coordinator.http.body import MAX_BRACKETS, MAX_NESTING, Wanted, nesting, read_body
+from provider_agent.coordinator.http.errors import RequestError
+
+
+def refusal(body: bytes) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        read_body(body)
+    return caught.value
+
+
+def test_model_and_stream_are_read() -> None:
+    """Whatever else is there goes on unread (field notes 35, 76)."""
+    body = b'{"model":"llama3.2:3b","stream":true,"tools":[{"x":1}],"unknown":null,"seed":1e400}'
+
+    assert Wanted("llama3.2:3b", stream=True) == read_body(body)
+
+
+@pytest.mark.parametrize("stream", [b"", b',"stream":false', b',"stream":null'])
+def test_an_answer_is_streamed_only_on_request(stream: bytes) -> None:
+    """As OpenAI does."""
+    assert not read_body(b'{"model":"m"%s}' % stream).stream
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        (b"", None, "the request body is not valid JSON (Input data was truncated)"),
+        (b'{"model":', None, "the request body is not valid JSON (Input data was truncated)"),
+        (b"[]", None, "the request body is not a JSON object"),
+        (b"7", None, "the request body is not a JSON object"),
+        (b'{"model":"\xff"}', None, "the request body is not UTF-8"),
+        (b"{}", "model", "the parameter model is missing"),
+        (b'{"model":7}', "model", "the parameter model must be text"),
+        (b'{"model":null}', "model", "the parameter model must be text"),
+        (b'{"model":"m","stream":"yes"}', "stream", "the parameter stream must be true or false"),
+        (b'{"model":"m","stream":1}', "stream", "the parameter stream must be true or false"),
+    ],
+)
+def test_what_is_wrong_is_named(body: bytes, param: str | None, message: str) -> None:
+    """400 and a sentence, never 500 and never a default (field note 61)."""
+    error = refusal(body)
+
+    assert (400, param, message) == (error.status, error.param, str(error))
+
+
+def test_bytes_that_are_not_utf_8_anywhere_are_refused() -> None:
+    """They would end the agent's session, and every other job on it (field note 64)."""
+    assert refusal(b'{"model":"m","messages":[{"content":"\xc3\x28"}]}').code == "invalid_json"
+
+
+@pytest.mark.parametrize("depth", [MAX_NESTING + 1, 5_000, 200_000])
+def test_a_body_that_nests_too_deeply_is_refused(depth: int) -> None:
+    """Its peer could not even read whose job it is."""
+    body = b'{"model":"m","x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+    assert refusal(body).message.startswith("the request body is ")
+
+
+def test_a_body_that_nests_as_deeply_as_is_allowed_passes() -> None:
+    """The limit itself is fine."""
+    inner = MAX_NESTING - 1
+
+    assert read_body(b'{"model":"m","x":' + b"[" * inner + b"]" * inner + b"}").model_id == "m"
+
+
+def test_brackets_beside_each_other_do_not_nest() -> None:
+    """A long conversation is flat."""
+    body = json.dumps({"model": "m", "messages": [{"content": [{"text": "hi"}]}] * 1000}).encode()
+
+    assert nesting(body) == 5
+    assert read_body(body).model_id == "m"
+
+
+def test_brackets_within_text_do_not_nest() -> None:
+    """Nor do quotes and backslashes in it end the text."""
+    body = json.dumps({"model": "m", "text": '[{"\\[' * 1000}).encode()
+
+    assert nesting(body) == 1
+
+
+def test_more_brackets_than_can_be_counted_in_time_are_refused() -> None:
+    """One request must not hold up all others."""
+    body = b'{"model":"m","x":[' + b"[]," * (MAX_BRACKETS // 2) + b"[]]}"
+
+    assert refusal(body).message == f"the request body has more than {MAX_BRACKETS} brackets"
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='ab[]{}"\\,:é'),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='k[{"\\'), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+def depth_of(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth_of, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth_of, value), default=0)
+    return 0
+
+
+@given(JSON)
+def test_nesting_is_what_a_parser_would_find(value: Any) -> None:
+    """Padded with flat brackets, so that the count alone does not settle it."""
+    padded = [value, [[]] * (MAX_NESTING + 1)]
+
+    assert max(depth_of(value), 2) + 1 == nesting(json.dumps(padded).encode())
+
+
+@given(st.binary())
+def test_of_any_bytes_only_a_refusal_comes_out(body: bytes) -> None:
+    """Or what they ask for."""
+    with contextlib.suppress(RequestError):
+        assert isinstance(read_body(body), Wanted)

@@ -1,0 +1,94 @@
+"""An event stream opens late, is written as it comes, and ends in words when it fails."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+from aiohttp import web
+
+from provider_agent.coordinator.failures import failed
+from provider_agent.coordinator.http.errors import failed_json
+from provider_agent.coordinator.http.sse import COMMENT, EventStream
+from provider_agent.protocol.errors import ErrorCode
+
+FAILED = failed(ErrorCode.STREAM_ERROR, "the engine failed")
+HEADERS = {"X-Job-Id": "j"}
+ERROR_EVENT = b"data: " + failed_json(FAILED) + b"\n\n"
+
+
+@asynccontextmanager
+async def stream(
+    script: Callable[[EventStream], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """What a client gets when the script plays."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await script(EventStream(request))
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    try:
+        async with aiohttp.ClientSession() as client, client.get(url) as response:
+            yield response
+    finally:
+        await runner.cleanup()
+
+
+async def test_bytes_are_written_as_they_are() -> None:
+    """Under the headers of an event stream."""
+
+    async def script(out: EventStream) -> web.StreamResponse:
+        await out.write(b"data: 1\n\n", HEADERS)
+        await out.write(b"data: 2\n\n", HEADERS)
+        return await out.end(HEADERS)
+
+    async with stream(script) as response:
+        assert await response.read() == b"data: 1\n\ndata: 2\n\n"
+    assert (response.headers["Content-Type"], response.headers["X-Job-Id"]) == ("text/event-stream", "j")
+
+
+async def test_a_failure_before_anything_was_written_is_an_ordinary_error() -> None:
+    """With its status."""
+
+    async def script(out: EventStream) -> web.StreamResponse:
+        return await out.fail(FAILED, HEADERS)
+
+    async with stream(script) as response:
+        assert (response.status, response.headers["Content-Type"]) == (502, "application/json")
+    assert response.headers["X-Job-Id"] == "j"
+
+
+async def test_a_failure_after_a_comment_is_an_event() -> None:
+    """The status has been sent."""
+
+    async def script(out: EventStream) -> web.StreamResponse:
+        await out.comment(HEADERS)
+        return await out.fail(FAILED, HEADERS)
+
+    async with stream(script) as response:
+        assert (response.status, await response.read()) == (200, COMMENT + ERROR_EVENT)
+
+
+async def test_a_failure_after_half_an_event_is_an_event_of_its_own() -> None:
+    """Two line breaks end whatever the engine had begun."""
+
+    async def script(out: EventStream) -> web.StreamResponse:
+        await out.write(b"data: ha", HEADERS)
+        return await out.fail(FAILED, HEADERS)
+
+    async with stream(script) as response:
+        assert await response.read() == b"data: ha\n\n" + ERROR_EVENT
+
+
+async def test_an_answer_without_bytes_is_an_empty_stream() -> None:
+    """Not an error."""
+
+    async def script(out: EventStream) -> web.StreamResponse:
+        return await out.end(HEADERS)
+
+    async with stream(script) as response:
+        assert (response.status, await response.read()) == (200, b"")
