@@ -16,7 +16,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
-from yarl import URL
 
 from provider_agent import __version__
 from provider_agent.backends import address, failures
@@ -155,7 +154,7 @@ class EngineHttp:
             async with asyncio.timeout(timeout_s):
                 response = await self._session.request(
                     "GET" if body is None else "POST",
-                    URL(base_url + path, encoded=True),
+                    base_url + path,
                     data=body if body is None or len(body) <= _IN_ONE_PIECE_BYTES else BytesIO(body),
                     headers=headers,
                     proxy=self._proxy_for(base_url),

@@ -6,7 +6,7 @@ from provider_agent.backends import base
 from provider_agent.backends.base import BackendError, BackendSettings
 from provider_agent.protocol.errors import RULES, ErrorCode
 
-KINDS = [BackendError, *BackendError.__subclasses__()]
+KINDS: list[type[BackendError]] = [BackendError, *BackendError.__subclasses__()]
 
 
 @pytest.mark.parametrize("kind", KINDS)

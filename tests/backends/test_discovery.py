@@ -269,7 +269,7 @@ async def test_a_slow_engine_does_not_hold_up_the_others(
             BackendSettings("openai", slow.url, name="slow"),
             BackendSettings("openai", engine.url, name="fast"),
         )
-        discovery = configured(http, *settings, probe_timeout_s=0.02, on_change=listener)
+        discovery = configured(http, *settings, probe_timeout_s=0.1, on_change=listener)
         refresh = asyncio.create_task(discovery.refresh())
         await listener.hears(1)
         early = models(discovery.catalog)

@@ -358,6 +358,13 @@ async def test_an_untrusted_certificate_is_unreachable(http: EngineHttp) -> None
             await http.ask(f"https://localhost:{port}", "/", timeout_s=LATE_S)
 
 
+async def test_a_dial_has_a_limit() -> None:
+    """Field note 37: a port that accepts and then says nothing, here to TLS, is unreachable soon."""
+    async with FakeEngine() as deaf, EngineHttp(dial_timeout_s=0.05) as http:
+        with pytest.raises(BackendUnreachable, match="does not accept connections in time"):
+            await http.ask(deaf.url.replace("http:", "https:"), "/", timeout_s=LATE_S)
+
+
 async def test_a_bad_body_never_reaches_the_engine(http: EngineHttp, engine: FakeEngine) -> None:
     """It is the client's fault, and known before."""
     _, error = await fail(http, engine, call(b"[]"))
