@@ -40,15 +40,18 @@ def choose_scheme(offered: Iterable[str], *, allow_legacy: bool) -> Scheme:
 
 
 def signed_bytes(scheme: Scheme, server_host: str, nonce: bytes) -> bytes:
-    """What the signature covers; `server_host` is the host that the agent dialled, without a port."""
+    """What the signature covers; `server_host` is the host that the agent dialled, without a port.
+
+    Raises:
+        AuthError: the host is no host name.
+    """
     if scheme is Scheme.LEGACY:
         return nonce
-    return (
-        _BOUND_PREFIX
-        + server_host.lower().encode("idna" if not server_host.isascii() else "ascii")
-        + b"\0"
-        + nonce
-    )
+    try:
+        host = server_host.lower().encode("ascii" if server_host.isascii() else "idna")
+    except UnicodeError as error:
+        raise AuthError(f"{server_host!r} is no host name") from error
+    return _BOUND_PREFIX + host + b"\0" + nonce
 
 
 def decode_exact(text: str, what: str, *, at_least: int = 0, exactly: int = 0) -> bytes:

@@ -1,9 +1,9 @@
 """Bytes to frame and back; the one module that knows JSON and base64 of the wire. Knows no turn."""
 
+import re
 from collections.abc import Mapping
 
 import msgspec
-import orjson
 import pybase64
 from msgspec import Raw
 
@@ -40,6 +40,11 @@ _PROTOCOL_2_INSIDE: Mapping[str, tuple[str, ...]] = {
     "limits": ("max_concurrent_total", "max_tokens_per_minute"),
     "metadata": ("agent_version",),
 }
+
+_HEAD_BYTES = 4096
+_PLAIN = rb"[ !#-\[\]-~]*"  # printable text without escapes
+_HEAD_MEMBER = re.compile(rb'\s*"(\w+)"\s*:\s*"(' + _PLAIN + rb')"\s*,')
+_HEAD_MEMBERS = re.compile(rb'\s*\{(?:\s*"\w+"\s*:\s*"' + _PLAIN + rb'"\s*,)+')
 
 _encoder = msgspec.json.Encoder()
 _members = msgspec.json.Decoder(dict[str, Raw])
@@ -112,27 +117,37 @@ def decode(message: str | bytes, sender: Role) -> Frame:
         BadFrame: anything else that is not a frame; carries `job_id` if that much is readable.
     """
     try:
-        return _decoders[sender].decode(message)
+        frame = _decoders[sender].decode(message)
     except msgspec.ValidationError as error:
         raise _explain(message, sender, str(error)) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadFrame(f"is not valid JSON ({_first_words(error)})") from None
+        raise _unreadable(message, error) from None
+    if type(frame) is frames.Job:
+        _check_request(frame)
+    return frame
 
 
-def _first_words(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error).split(" (byte")[0][:100]
+def _check_request(job: frames.Job) -> None:
+    """The one part that is passed on unread: it must be an object, in the UTF-8 of text messages."""
+    body = bytes(job.request)
+    if not body.startswith(b"{"):
+        raise BadFrame("is not an object", frame_type="job", field="request", job_id=job.job_id)
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise BadFrame("is not UTF-8", frame_type="job", field="request", job_id=job.job_id) from None
 
 
 def _explain(message: str | bytes, sender: Role, complaint: str) -> BadFrame | UnknownFrame:
     """What is wrong with a message that is JSON, but no frame."""
     try:
-        whole = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        return BadFrame("is not valid JSON")
-    if not isinstance(whole, dict):
+        members = _members.decode(message)
+    except msgspec.ValidationError:
         return BadFrame("is not a JSON object")
-    frame_type = whole.get("type")
-    if not isinstance(frame_type, str):
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return _unreadable(message, error)
+    frame_type = _text_in(members, "type")
+    if not frame_type:
         return BadFrame("is missing or not text", field="type")
     if frame_type not in _known_types[sender]:
         return UnknownFrame(frame_type)
@@ -141,11 +156,33 @@ def _explain(message: str | bytes, sender: Role, complaint: str) -> BadFrame | U
     if reason.startswith("Object missing required field"):  # msgspec names the object, not the field
         missing = reason.split("`")[1]
         field, reason = f"{field}.{missing}".lstrip("."), "is missing"
-    return BadFrame(reason, frame_type=frame_type, field=field, job_id=_job_id_in(whole))
+    if reason.startswith("Invalid"):  # it goes on with the value, which is the peer's
+        reason = reason.partition(" '")[0]
+    return BadFrame(reason, frame_type=frame_type, field=field, job_id=_job_id(_text_in(members, "job_id")))
 
 
-def _job_id_in(whole: Mapping[str, object]) -> str:
+def _unreadable(message: str | bytes, error: Exception) -> BadFrame:
+    """A message that is no JSON (for us). Its head may still say which job is owed an outcome."""
+    why = "nested too deeply" if isinstance(error, RecursionError) else str(error).split(" (byte")[0][:100]
+    head = message[:_HEAD_BYTES]
+    found = _HEAD_MEMBERS.match(head if isinstance(head, bytes) else head.encode(errors="replace"))
+    members = dict(_HEAD_MEMBER.findall(found[0])) if found else {}
+    return BadFrame(
+        f"is not valid JSON ({why})",
+        frame_type=members.get(b"type", b"").decode(),
+        job_id=_job_id(members.get(b"job_id", b"").decode()),
+    )
+
+
+def _text_in(members: Mapping[str, Raw], name: str) -> str:
     try:
-        return msgspec.convert(whole.get("job_id"), frames.JobId)
+        return msgspec.json.decode(members.get(name, Raw(b"null")), type=str)
+    except (msgspec.DecodeError, UnicodeError):
+        return ""
+
+
+def _job_id(text: str) -> str:
+    try:
+        return msgspec.convert(text, frames.JobId)
     except msgspec.ValidationError:
         return ""
