@@ -48,7 +48,8 @@ def test_serving_takes_jobs_and_answers_for_ever() -> None:
     pair = pair_in(State.SERVING)
     answer: list[type[f.Frame]] = [f.JobStarted, f.JobChunk, f.JobChunk, f.JobDone, f.JobError, f.Heartbeat]
     ask: list[type[f.Frame]] = [f.Job, f.JobCancel, f.CapabilitiesOk, f.Drain]
-    for sender, kinds in [(C, ask), (A, answer), (A, [f.Capabilities]), (C, ask), (A, answer)]:
+    rounds: list[tuple[Role, list[type[f.Frame]]]] = [(C, ask), (A, answer), (A, [f.Capabilities]), (C, ask)]
+    for sender, kinds in rounds:
         for kind in kinds:
             pair.say(sender, FRAMES[kind])
 
