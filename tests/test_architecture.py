@@ -25,7 +25,7 @@ DOORS = {
     "websockets": ("transport/websocket",),
     "aiohttp": (
         "transport/websocket", "backends/http", "coordinator/http/", "coordinator/app", "agent/status",
-        "simulator/",
+        "simulator/", "cli/demo_chat",
     ),
     "msgspec": (  # frames and settings are its structs: whoever holds one may replace a field
         "protocol/", "transport/", "agent/", "coordinator/", "backends/", "simulator/",
@@ -40,7 +40,7 @@ DOORS = {
     "sqlalchemy": ("coordinator/store/",),
     "alembic": ("coordinator/store/",),
     "aiosqlite": ("coordinator/store/",),
-    "platformdirs": ("agent/config", "agent/identity", "coordinator/config", "cli/"),
+    "platformdirs": ("agent/config_sections", "agent/identity", "coordinator/config", "cli/"),
     "tomli_w": ("agent/config", "cli/"),
     "typer": ("cli/",),
     "click": ("cli/",),
