@@ -341,6 +341,7 @@ EVENTS = st.one_of(
             ERROR,
             b": ping\n\n",
             b"\n\n",
+            b"\n",
             b"event: x\ndata: {\ndata: }\n\n",
             b'data: {"choices":[],\ndata: "usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n',
             b"data: not json usage\n\n",
@@ -366,6 +367,14 @@ def split(body: bytes, borders: list[int]) -> list[bytes]:
 
 
 BORDERS = st.lists(st.integers(0, 10_000), max_size=12)
+
+
+def test_blank_lines_between_events_are_no_part_of_them() -> None:
+    """They stay where the usage event goes, and do not wait."""
+    scanner = EventScanner(drops_usage=True)
+
+    assert scanner.feed(ANSWER + b"\n\n\n") == ANSWER + b"\n\n\n"
+    assert scanner.feed(b"\n" + usage_event(1, 2) + DONE) == b"\n" + DONE
 
 
 @given(bodies(), BORDERS)
@@ -408,6 +417,7 @@ LINES = st.one_of(
 
 
 @given(st.lists(LINES, max_size=6).map(b"".join), BORDERS)
+@example(b'\n{"done": false}\n', [1])
 def test_any_split_of_lines_gives_the_same_usage_and_verdict(body: bytes, borders: list[int]) -> None:
     """Nothing waits here, either."""
     whole = read(LineScanner(), [body])
