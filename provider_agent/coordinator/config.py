@@ -117,9 +117,9 @@ def split_listen(text: str) -> tuple[str, int]:
 
 def normal_host(text: str) -> str:
     """A host as it is compared and signed: lower case, ASCII, without port and brackets; "" if it is none."""
-    if text.count(":") > 1 and not text.startswith("["):  # a bare IPv6 address has no port
-        return text.lower()
     try:
+        if text.count(":") > 1 and not text.startswith("["):  # a bare IPv6 address has no port
+            return str(ipaddress.IPv6Address(text))
         host = urlsplit(f"//{text}").hostname or ""
         return host if host.isascii() else host.encode("idna").decode("ascii")
     except ValueError:  # UnicodeError is one

@@ -171,6 +171,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         ("bücher.example", "xn--bcher-kva.example"),
         ("", ""),
         ("[x", ""),
+        ("::\x80", ""),
     ],
 )
 def test_a_host_is_compared_without_port_case_and_brackets(header: str, host: str) -> None:
