@@ -4,6 +4,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -40,7 +41,7 @@ DOORS = {
     "sqlalchemy": ("coordinator/store/",),
     "alembic": ("coordinator/store/",),
     "aiosqlite": ("coordinator/store/",),
-    "platformdirs": ("agent/config_sections", "agent/identity", "coordinator/config", "cli/"),
+    "platformdirs": ("agent/config*", "agent/identity", "coordinator/config", "cli/"),
     "tomli_w": ("agent/config", "cli/"),
     "typer": ("cli/",),
     "click": ("cli/",),
@@ -73,7 +74,7 @@ def folder_of(name: str) -> str:
 
 
 def is_in(name: str, place: str) -> bool:
-    return name.startswith(place) if place.endswith("/") else name == place
+    return fnmatchcase(name, f"{place}*" if place.endswith("/") else place)
 
 
 @cache

@@ -169,7 +169,8 @@ class Channel:
     def post(self, frame: Frame) -> None:
         """Send a control frame; never waits.
 
-        Nothing is sent where the peer's dialect is silent about it, or the channel is closed.
+        Nothing is sent where the peer's dialect is silent about it, the channel is closed, or the
+        frame is an outcome of a job whose own outcome still waits behind its chunks.
 
         Raises:
             LocalTurnError: it is not our turn to say that.
@@ -177,6 +178,8 @@ class Channel:
         if self._closed is not None:
             return
         self.link.send(frame)
+        if isinstance(frame, Outcome) and self._outcome_waits(frame.job_id):
+            return
         message = encode(frame, self.link.protocol)
         if message is not None:
             self._control.append(message)
@@ -232,6 +235,10 @@ class Channel:
         unsent, lane.outcome = lane.outcome, None
         lane.made_room()
         return unsent
+
+    def _outcome_waits(self, job_id: str) -> bool:
+        lane = self._lanes.get(job_id)
+        return lane is not None and lane.outcome is not None
 
     def _open_lane(self, job_id: str) -> Lane:
         """A lane for a job's first bytes; whether it is our turn is asked once, not for each chunk."""

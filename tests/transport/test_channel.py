@@ -287,6 +287,21 @@ async def test_an_outcome_never_overtakes_its_chunks() -> None:
     assert sum(len(frame.data) for frame in ours if isinstance(frame, JobChunk)) == 200_000
 
 
+async def test_an_outcome_that_waits_is_not_said_twice() -> None:
+    """A repeated dispatch is answered with the known outcome, which is already on its way (I1, I4)."""
+    socket = StuckSocket()
+    channel = agent_channel(socket)
+    async with writing(channel):
+        channel.post(BEAT)
+        await socket.stuck.wait()
+        await channel.relay("j", b"x")
+        channel.finish(DONE)
+        channel.post(DONE)
+        socket.release()
+
+    assert [type(frame) for frame in frames_of(socket.sent)] == [Heartbeat, JobChunk, JobDone]
+
+
 # --- back-pressure -----------------------------------------------------------------------
 
 
