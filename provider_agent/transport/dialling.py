@@ -62,21 +62,22 @@ class DialOptions:
 
 
 def server_host(url: str) -> str:
-    """The host of a URL, lower case and without port: what an agent's signature is bound to.
+    """The host of a URL, lower case, ASCII and without port: what an agent's signature is bound to.
 
     Raises:
         DialError: there is none.
     """
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
+        host, _ = parts.hostname or "", parts.port
+        host = host if host.isascii() else host.encode("idna").decode("ascii")
+    except ValueError:  # UnicodeError is one
+        host = ""
     if not host or parts.scheme not in ("ws", "wss"):
         raise DialError(
             "url", f"{url!r} is not the URL of a coordinator, such as wss://host/v1/agents/connect"
         )
-    return host.lower()
+    return host
 
 
 def is_loopback(host: str) -> bool:

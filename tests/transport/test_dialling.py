@@ -27,6 +27,7 @@ from provider_agent.transport.dialling import (
         ("ws://127.0.0.1:8700/v1/agents/connect", "127.0.0.1"),
         ("ws://[::1]:8700/", "::1"),
         ("wss://user:secret@host.example/", "host.example"),
+        ("wss://Bücher.example/", "xn--bcher-kva.example"),
     ],
 )
 def test_the_host_is_what_was_dialled_without_case_and_port(url: str, host: str) -> None:
