@@ -24,7 +24,7 @@ from provider_agent.coordinator.revocation import expel_revoked
 from provider_agent.coordinator.store.base import Store
 from provider_agent.coordinator.store.memory import MemoryStore
 from provider_agent.telemetry.logs import get_logger
-from provider_agent.telemetry.metrics import CoordinatorMetrics, CoordinatorView
+from provider_agent.telemetry.metrics import CoordinatorMetrics
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: after a restart all agents come at once."""
@@ -66,6 +66,7 @@ class Parts:
 
     app: web.Application
     dispatcher: Dispatcher
+    agents: AgentDoor
     store: Store
 
 
@@ -79,7 +80,7 @@ def build_app(
 ) -> Parts:
     """All doors over one dispatcher; nothing runs yet."""
     limits = DispatchLimits(queue_max_wait_s=config.queue_max_wait_s, queue_max_jobs=config.queue_max_jobs)
-    metrics = CoordinatorMetrics(lambda: _view(dispatcher))
+    metrics = CoordinatorMetrics(lambda: dispatcher.view())  # noqa: PLW0108 - it does not exist yet
     observer = Observer(metrics, on_event)
     dispatcher = Dispatcher(limits, clock=clock, on_event=observer.take)
     enrollment = Enrollment(
@@ -93,15 +94,16 @@ def build_app(
     app = web.Application(
         client_max_size=config.max_body_bytes, middlewares=[count_jobless(metrics), openai_errors]
     )
-    AgentDoor(
+    agents = AgentDoor(
         dispatcher,
         enrollment,
         heartbeat_interval_ms=config.heartbeat_interval_ms,
         on_event=observer.take,
-    ).add_to(app)
+    )
+    agents.add_to(app)
     OpenAIDoor(dispatcher, admission, keepalive_s=config.keepalive_s, created=int(time.time())).add_to(app)
     AdminDoor(store, metrics, is_stopping=is_stopping).add_to(app)
-    return Parts(app, dispatcher, store)
+    return Parts(app, dispatcher, agents, store)
 
 
 async def run(
@@ -154,8 +156,9 @@ async def _serve(
             await parts.dispatcher.drain(config.shutdown_grace_s)  # 2
             for watcher in watchers:
                 watcher.cancel()
+        await parts.agents.goodbye()  # 3
     finally:
-        await runner.cleanup()  # 3
+        await runner.cleanup()
     on_event("stopped", {})
 
 
@@ -199,14 +202,3 @@ def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
         files = f"{config.tls_cert_file} and {config.tls_key_file}"
         raise ConfigError(f"the TLS files {files} cannot be used: {error.strerror or error}") from error
     return context
-
-
-def _view(dispatcher: Dispatcher) -> CoordinatorView:
-    fleet = dispatcher.view()
-    return CoordinatorView(
-        agents=fleet.agents,
-        models=fleet.models,
-        free_slots=fleet.free_slots,
-        running_jobs=fleet.running_jobs,
-        waiting_jobs=fleet.waiting_jobs,
-    )
