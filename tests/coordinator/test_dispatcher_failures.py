@@ -235,6 +235,19 @@ async def test_frames_of_an_older_session_are_late(coordinator: Coordinator) -> 
     assert coordinator.dispatcher.late_frames == 2
 
 
+async def test_nobody_finishes_a_job_that_another_agent_has(coordinator: Coordinator) -> None:
+    """Knowing its id is not enough (field note 59)."""
+    owner, other = coordinator.agent("a", slots=9), coordinator.agent("b", slots=1)
+    answer = coordinator.ask()
+
+    other.chunk("j1", b"forged")
+    other.done("j1")
+    owner.chunk("j1", b"real")
+
+    assert await now(answer) == b"real"
+    assert coordinator.dispatcher.late_frames == 2
+
+
 async def test_a_session_can_be_ended_by_its_providers_id(coordinator: Coordinator) -> None:
     """When its key is revoked."""
     agent = coordinator.agent("a")
