@@ -216,7 +216,7 @@ class Dispatcher:
         job.chunks += 1
         if job.state is not JobState.STREAMING:
             job.step(JobState.STREAMING)
-            job.first_byte_s = job.first_byte_s or self._clock()
+            job.first_byte_s = self._clock()
         # The window of protocol.md 5 belongs here: what the client has taken would be acknowledged.
         if not job.answer.feed(frame.data):
             self._end(job, JobState.FAILED, CLIENT_TOO_SLOW)

@@ -145,6 +145,7 @@ class Job:
         """End this attempt and wait for another; nothing of it has reached the client."""
         self.step(JobState.QUEUED)
         self.provider = None
+        self.first_byte_s = None
         self.last_failure = failure
         self.answer.reset()
 

@@ -91,11 +91,13 @@ def test_what_an_attempt_left_behind_is_forgotten() -> None:
     one.give(provider())
     one.answer.start(201, "text/plain")
     one.answer.feed(b"half")
+    one.first_byte_s = 11.0
 
     one.take_back(failed(ErrorCode.INTERNAL, "no"))
 
     assert (one.answer.total_bytes, one.answer.http_status) == (0, 200)
     assert one.provider is None
+    assert one.first_byte_s is None
 
 
 def test_the_frame_carries_the_request_as_it_came() -> None:
