@@ -147,8 +147,8 @@ async def test_draining_ends_what_its_grace_was_too_short_for(coordinator: Coord
     async with asyncio.timeout(5):
         await coordinator.dispatcher.drain(grace_s=0.001)
 
-    assert ("draining", "draining") == (await code_of(running), await code_of(waiting))
-    assert ["j1"] == agent.cancels
+    assert (await code_of(running), await code_of(waiting)) == ("draining", "draining")
+    assert agent.cancels == ["j1"]
 
 
 # --- the queue ---------------------------------------------------------------------------
