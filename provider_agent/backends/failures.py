@@ -60,11 +60,11 @@ _KEY = re.compile(
     r"|\b[A-Za-z0-9+/_]{40,}={0,2}",
     re.IGNORECASE,
 )
-_IPV6 = re.compile(
-    r"\[?(?<![\w:.])[0-9a-f]{0,4}:[0-9a-f:.]*:[0-9a-f:.]*(?:%\w+)?\]?(?::\d+)?(?![\w:])", re.IGNORECASE
-)
+_IPV6 = re.compile(r"\[?(?<![\w:.])[0-9a-f:.]{2,64}+(?:%\w{1,32})?\]?(?::\d{1,5})?(?![\w:])", re.IGNORECASE)
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?(?![\w.]*\d)")
-_HOST_AND_PORT = re.compile(r"\b(?:localhost|(?:[a-z0-9-]+\.)+[a-z]{2,}):\d{2,5}\b", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(
+    r"(?<![a-z0-9-])(?:localhost|(?:[a-z0-9-]{1,63}+\.){1,8}+[a-z]{2,63}+):\d{2,5}\b", re.IGNORECASE
+)
 _WINDOWS_PATH = re.compile(r"(?:\b[a-z]:\\|\\\\)[^\s'\"<>|:;,]+", re.IGNORECASE)
 _UNIX_PATH = re.compile(r"(?<![\w/.<])(?:~|\.{1,2})?/(?!(?:v1|api)/)(?:[\w.@+-]+/[\w.@+/-]*|[\w@+-]+\.\w+)")
 _QUOTED_INPUT = re.compile(r"['\"]?\b(?:input|input_value|last read)['\"]?\s*[=:].*", re.DOTALL)
@@ -74,7 +74,8 @@ _LONG_QUOTE = re.compile(r"(['\"`])(?:(?!\1).){80,}\1", re.DOTALL)
 def sanitise(message: str) -> str:
     """An engine's own words without addresses, paths, keys and long quotations, as one short line.
 
-    A validator quotes what it was given, which is the prompt: `input: …` and long quotations go.
+    A validator quotes what it was given, which is the prompt: `input: …` and long quotations go. So a
+    client decides what is read here, and no expression may take more than a few looks at a character.
     """
     text = message[: 4 * MAX_MESSAGE_BYTES]
     text = _QUOTED_INPUT.sub("", text)
@@ -92,11 +93,14 @@ def sanitise(message: str) -> str:
 
 def _unless_no_address(match: re.Match[str]) -> str:
     """A time of day has colons, too."""
-    try:
-        ipaddress.IPv6Address(match[0].lstrip("[").partition("]")[0].partition("%")[0])
-    except ValueError:
-        return match[0]
-    return "<address>"
+    text = match[0]
+    for shown in (text, text.rstrip(".:")):  # what ends a sentence may follow it
+        try:
+            ipaddress.IPv6Address(shown.lstrip("[").partition("]")[0].partition("%")[0])
+        except ValueError:
+            continue
+        return "<address>" + text[len(shown) :]
+    return text
 
 
 def of_status(status: int, *, body: bytes = b"", retry_after: str = "", now: datetime) -> BackendError:
@@ -132,7 +136,7 @@ def retry_after_ms(header: str, now: datetime) -> int | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         wait_s = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
     if not math.isfinite(wait_s):
