@@ -21,6 +21,7 @@ class Facts(msgspec.Struct, frozen=True):
     code: Any = None
     choices: Any = None
     usage: Any = None
+    response: Any = None
     done: Any = None
     prompt_eval_count: Any = None
     eval_count: Any = None
@@ -30,9 +31,19 @@ class Facts(msgspec.Struct, frozen=True):
         """The error that this object reports, or None. `"error": null` is none, nor is an empty one."""
         if self.error:
             return self.error
-        if "error" in (self.object_type, self.event_type):  # vLLM and SGLang in the past
+        if "error" in (self.object_type, self.event_type):  # vLLM and SGLang in the past; /v1/responses
             return {"message": self.message, "code": self.code}
+        if self.event_type == "response.failed":
+            return self._in_response("error") or {"message": "the response failed"}
         return None
+
+    @property
+    def ends_response(self) -> bool:
+        """The last event of `/v1/responses`; an incomplete one was cut at its limit, not lost."""
+        return self.event_type in ("response.completed", "response.incomplete")
+
+    def _in_response(self, name: str) -> object:
+        return self.response.get(name) if isinstance(self.response, dict) else None
 
     @property
     def is_usage_only(self) -> bool:
@@ -52,8 +63,9 @@ class Facts(msgspec.Struct, frozen=True):
 
     def usage_after(self, before: Usage) -> Usage:
         """What is known with this object: its own counts, and those before it where it says none."""
-        if isinstance(self.usage, dict):
-            return with_usage(before, self.usage)
+        said = self.usage or self._in_response("usage")
+        if isinstance(said, dict):
+            return with_usage(before, said)
         if self.prompt_eval_count is None and self.eval_count is None:
             return before
         return with_usage(before, {"input_tokens": self.prompt_eval_count, "output_tokens": self.eval_count})

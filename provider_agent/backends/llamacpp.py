@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from provider_agent.backends.base import BackendModel
 from provider_agent.backends.listing import Answers, Item, positive, text
-from provider_agent.backends.openai import OpenAIBackend
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import RESPONSES
 
 
 class LlamaCppBackend(OpenAIBackend):
@@ -16,6 +17,7 @@ class LlamaCppBackend(OpenAIBackend):
 
     kind: ClassVar[str] = "llamacpp"
     default_url: ClassVar[str | None] = "http://127.0.0.1:8080"
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {RESPONSES}
 
     @classmethod
     def recognises(cls, answers: Answers) -> bool:

@@ -14,7 +14,7 @@ from provider_agent.backends.base import BackendError, BackendFailed, BackendMod
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, items, positive, text
 from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
-from provider_agent.backends.request import OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE
+from provider_agent.backends.request import OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, RESPONSES
 
 _QUESTIONS_AT_ONCE: Final = 8
 
@@ -24,7 +24,7 @@ class OllamaBackend(OpenAIBackend):
 
     kind: ClassVar[str] = "ollama"
     default_url: ClassVar[str | None] = "http://127.0.0.1:11434"
-    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {OLLAMA_CHAT, OLLAMA_GENERATE, OLLAMA_EMBED}
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {RESPONSES, OLLAMA_CHAT, OLLAMA_GENERATE, OLLAMA_EMBED}
 
     def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
         super().__init__(http, settings, url=url, name=name)

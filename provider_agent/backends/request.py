@@ -12,11 +12,13 @@ from provider_agent.backends.base import BadRequest, Call
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
+RESPONSES: Final = "/v1/responses"
 OLLAMA_CHAT: Final = "/api/chat"
 OLLAMA_GENERATE: Final = "/api/generate"
 OLLAMA_EMBED: Final = "/api/embed"
 
-_STREAMS_IF_ASKED: Final = frozenset({CHAT, COMPLETIONS})
+_COUNTS_IF_ASKED: Final = frozenset({CHAT, COMPLETIONS})
+_STREAMS_IF_ASKED: Final = _COUNTS_IF_ASKED | {RESPONSES}
 _STREAMS_UNLESS_FORBIDDEN: Final = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE})
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -57,7 +59,7 @@ def prepare(call: Call) -> EngineRequest:
     is_streamed = _settle_stream(members, call)  # 2
     if call.max_output_tokens is not None:
         _limit_output(members, call.endpoint, call.max_output_tokens)  # 4
-    drops_usage = is_streamed and call.endpoint in _STREAMS_IF_ASKED and _ask_for_usage(members)  # 3
+    drops_usage = is_streamed and call.endpoint in _COUNTS_IF_ASKED and _ask_for_usage(members)  # 3
     return EngineRequest(_encode(members), is_streamed, drops_usage, _choices(members))
 
 
@@ -93,7 +95,9 @@ def _ask_for_usage(members: dict[str, Raw]) -> bool:
 
 
 def _limit_output(members: dict[str, Raw], endpoint: str, limit: int) -> None:
-    if endpoint in _STREAMS_IF_ASKED:
+    if endpoint == RESPONSES:
+        members["max_output_tokens"] = _at_most(members, "max_output_tokens", limit)
+    elif endpoint in _COUNTS_IF_ASKED:
         names = [name for name in ("max_tokens", "max_completion_tokens") if name in members]
         for name in names or ["max_tokens"]:
             members[name] = _at_most(members, name, limit)

@@ -75,24 +75,23 @@ def scanner_for(content_type: str, *, drops_usage: bool = False, choices: int = 
 
 
 class _BlockScanner(ABC):
-    """A body of blocks that end in a known way, each of which is judged when it is whole.
+    """A body of blocks that end in a known way, each of which is judged when it is whole, and then relayed.
 
-    Whether bytes wait for that: only if a whole block may have to be dropped (`_holds`), or looks
-    like an error. The others are relayed at once, and kept just to be read.
+    Engines write a block at once, so waiting for its end costs no time. It buys that an error, or
+    the half of a block that a cut leaves, never reaches the client as a part of the answer.
     """
 
     _usual_ends: ClassVar[tuple[bytes, ...]]
     _longest_end_bytes: ClassVar[int]
 
-    def __init__(self, *, holds: bool) -> None:
+    def __init__(self) -> None:
         self.ended = False
         self.usage = Usage()
-        self._holds = holds
         self._failure: BackendError | None = None
         self._calm = False  # at the start of a block, with nothing to remember: the ordinary case
         self._began = False
         self._held = bytearray()  # the block that is not whole yet
-        self._relayed = 0  # how much of it has been relayed already
+        self._relayed = 0  # how much of it has been relayed already: none, but of an overlong one
         self._is_overlong = False  # its beginning is gone: it will not be judged
         self._keeps_newline: bool | None = None  # a CR ended the last block: what to do with its LF
         self._is_closed = False  # after the end, something else came than line ends
@@ -220,7 +219,7 @@ class _BlockScanner(ABC):
         return self._is_dull(block) or self._judge(block)
 
     def _remember(self, start: int, relay: bytearray) -> None:
-        """Keep the block that is not whole from `start` on; relay it unless it has to wait."""
+        """Keep the block that is not whole from `start` on; an overlong one is only followed to its end."""
         held = self._held
         if self.ended:
             held.clear()
@@ -229,16 +228,10 @@ class _BlockScanner(ABC):
         self._relayed = max(0, self._relayed - start)
         if len(held) > MAX_HELD_BYTES:
             self._is_overlong = True
-        if self._is_overlong or not (self._holds or self._may_fail()):
+        if self._is_overlong:
             relay += held[self._relayed :]
-            self._relayed = len(held)
-        if self._is_overlong:  # only the end is still looked for
             del held[: len(held) + 1 - self._longest_end_bytes]
             self._relayed = len(held)
-
-    def _may_fail(self) -> bool:
-        """What waits of the block may belong to an error, which must not be relayed."""
-        return self._held.find(_ALARM, max(0, self._relayed - len(_ALARM))) >= 0
 
     def _after_end(self, data: bytes) -> bytes:
         """Line ends after the mark still belong to it; anything else does not."""
@@ -250,13 +243,19 @@ class _BlockScanner(ABC):
 
 
 class EventScanner(_BlockScanner):
-    """Server-sent events. The end: `[DONE]`, or each choice's finish_reason and then the end of the body."""
+    """Server-sent events, with three ways to end.
+
+    1. `[DONE]`, of chat and completions.
+    2. `response.completed` or `response.incomplete`, of responses.
+    3. Each choice's finish_reason, and then the end of the body.
+    """
 
     _usual_ends = (b"\n\n", b"\r\n\r\n")
     _longest_end_bytes = len(b"\r\n\r\n")
 
     def __init__(self, *, drops_usage: bool = False, choices: int = 1) -> None:
-        super().__init__(holds=drops_usage)
+        super().__init__()
+        self._drops_usage = drops_usage
         self._choices = choices
         self._finished: frozenset[object] = frozenset()
 
@@ -266,6 +265,7 @@ class EventScanner(_BlockScanner):
         return (
             find(_ALARM) < 0
             and find(b"[DONE]") < 0
+            and find(b'"response.') < 0
             and (find(b'"usage"') < 0 or _says_only(data, b'"usage"', b"null"))
             and _says_only(data, b'"finish_reason"', b"null")
         )
@@ -300,7 +300,8 @@ class EventScanner(_BlockScanner):
             return True
         self.usage = said.usage_after(self.usage)
         self._finished |= said.finished_choices
-        return not (self._holds and said.is_usage_only)
+        self.ended = said.ends_response
+        return not (self._drops_usage and said.is_usage_only)
 
 
 class LineScanner(_BlockScanner):
@@ -308,9 +309,6 @@ class LineScanner(_BlockScanner):
 
     _usual_ends = (b"\n",)
     _longest_end_bytes = 1
-
-    def __init__(self) -> None:
-        super().__init__(holds=False)
 
     @staticmethod
     def _is_dull(data: bytes | bytearray) -> bool:

@@ -3,7 +3,8 @@
 from typing import ClassVar
 
 from provider_agent.backends.listing import Answers
-from provider_agent.backends.openai import OpenAIBackend
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import RESPONSES
 
 
 class VllmBackend(OpenAIBackend):
@@ -11,6 +12,7 @@ class VllmBackend(OpenAIBackend):
 
     kind: ClassVar[str] = "vllm"
     default_url: ClassVar[str | None] = "http://127.0.0.1:8000"
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {RESPONSES}
 
     @classmethod
     def recognises(cls, answers: Answers) -> bool:

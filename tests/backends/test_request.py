@@ -14,6 +14,7 @@ from provider_agent.backends.request import (
     OLLAMA_CHAT,
     OLLAMA_EMBED,
     OLLAMA_GENERATE,
+    RESPONSES,
     EngineRequest,
     prepare,
 )
@@ -167,6 +168,7 @@ def test_every_other_member_arrives(members: dict[str, object]) -> None:
         ),
         (OLLAMA_CHAT, {"options": {"num_predict": 5}}, {"options": {"num_predict": 5}}),
         (EMBEDDINGS, {}, {}),
+        (RESPONSES, {"max_output_tokens": 700}, {"max_output_tokens": 100}),
     ],
 )
 def test_the_operators_limit_shortens_what_is_asked_for_and_nothing_else(

@@ -191,17 +191,75 @@ class TestUsage:
         assert read(EventScanner(), [ANSWER + DONE])[1] == Usage(None, None)
 
 
+class TestResponses:
+    """Events of `/v1/responses`, each with its name."""
+
+    @staticmethod
+    def event(kind: str, **members: object) -> bytes:
+        payload = json.dumps({"type": kind, **members})
+        return f"event: {kind}\ndata: {payload}\n\n".encode()
+
+    def test_a_whole_response_is_relayed_and_counted(self) -> None:
+        """The last event ends it, and holds the usage; there is no `[DONE]`."""
+        response = {"error": None, "usage": {"input_tokens": 3, "output_tokens": 5}}
+        body = (
+            self.event("response.created", response={"error": None, "usage": None})
+            + self.event("response.output_text.delta", delta="Hi")
+            + self.event("response.completed", response=response)
+        )
+        scanner = EventScanner()
+
+        assert read(scanner, [body]) == (body, Usage(3, 5), "whole")
+        assert scanner.ended
+
+    def test_a_response_that_reached_its_limit_is_whole(self) -> None:
+        """`incomplete` is the engine's word for finish_reason `length`."""
+        body = self.event("response.incomplete", response={"usage": {"output_tokens": 9}})
+
+        assert read(EventScanner(), [body]) == (body, Usage(None, 9), "whole")
+
+    def test_a_response_that_stops_before_its_last_event_is_truncated(self) -> None:
+        """Field note 28."""
+        body = self.event("response.output_text.delta", delta="Hi")
+
+        assert "StreamTruncated" in read(EventScanner(), [body])[2]
+
+    @pytest.mark.parametrize(
+        "members", [{"response": {"error": {"message": "out of memory"}}}, {"response": None}, {}]
+    )
+    def test_a_failed_response_is_an_error(self, members: dict[str, object]) -> None:
+        """Field note 28: it never looks whole, and its event is not relayed."""
+        relayed, _, verdict = read(EventScanner(), [self.event("response.failed", **members)])
+
+        assert relayed == b""
+        assert verdict.startswith("StreamFailed")
+
+
 class TestLatency:
     """When bytes go on."""
 
-    def test_bytes_go_on_at_once_when_nothing_is_to_be_removed(self) -> None:
-        """Field note 34: half an event is relayed as half an event."""
+    def test_each_event_goes_on_with_the_byte_that_ends_it(self) -> None:
+        """Field note 34: nothing else is waited for, however the engine dribbles."""
         scanner = EventScanner()
+        relayed = [scanner.feed(piece) for piece in byte_by_byte(ANSWER)]
 
-        assert [scanner.feed(piece) for piece in byte_by_byte(ANSWER)] == byte_by_byte(ANSWER)
+        assert [each for each in relayed if each] == [
+            chat_chunk("Hel")[:-1] + b"\n",
+            chat_chunk("lo"),
+            chat_chunk("", "stop"),
+        ]
+        assert relayed[-1]
+
+    def test_half_an_event_never_goes_on(self) -> None:
+        """Field note 28: a cut amid an event leaves whole events only, so that an error can follow them."""
+        assert read(EventScanner(), [chat_chunk("Hel") + chat_chunk("lo")[:-7]]) == (
+            chat_chunk("Hel"),
+            Usage(),
+            "StreamTruncated: the engine's answer stopped before its end",
+        )
 
     def test_only_the_event_that_is_not_whole_waits(self) -> None:
-        """Field note 34: with usage to be removed, whole events go on with the read that ends them."""
+        """Field note 34: whole events go on with the read that ends them."""
         scanner = EventScanner(drops_usage=True)
         event = chat_chunk("a")
 

@@ -17,7 +17,7 @@ from provider_agent.coordinator.http.sse import EventStream
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.protocol.frames import ModelOffer
 
-JOB_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+JOB_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 
 HELD_BYTES = 1024 * 1024
 """So much of an unstreamed answer is held until it is whole: till then, another agent may begin anew."""
