@@ -94,9 +94,9 @@ class TerminalView:
         self._print(Text.assemble(mark, job_text(job)))
 
     def _finish_answer(self) -> None:
-        if self._answer is not None:
-            self._print(_spoken(self._answer))
-            self._answer = None
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self._print(_spoken(answer))
 
     def _moving(self) -> RenderableType:
         """The part below what was printed: the answer while it grows, and the status line."""

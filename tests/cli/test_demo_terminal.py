@@ -1,6 +1,7 @@
 """The live view of the demo, on a terminal that is a text buffer."""
 
 import io
+from typing import Any
 
 from rich.console import Console
 
@@ -75,3 +76,30 @@ def test_the_live_line_shows_what_happens() -> None:
 
     assert "81 tokens, first after 250 ms, 40.0 tokens/s" in out.getvalue()
     assert "1 running, 3 served" in out.getvalue()
+
+
+class ConsoleThatLooks(Console):
+    """Notes what the moving part shows at each print: a terminal erases as many lines as that had."""
+
+    view: TerminalView | None = None
+
+    def print(self, *what: Any, **options: Any) -> None:
+        if self.view is not None:
+            self.moving.append(f"{self.view._moving().renderable.renderables}")  # type: ignore[attr-defined]
+        super().print(*what, **options)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.moving: list[str] = []
+
+
+def test_a_finished_answer_leaves_the_moving_part_before_it_is_printed() -> None:
+    """Else the tall moving part is drawn once more below it, and erases lines of the page when it goes."""
+    screen = ConsoleThatLooks(file=io.StringIO(), width=80)
+    with TerminalView(screen) as view:
+        view.asked("Why?", "simulated-7b")
+        view.said(Said("Because."), MEASURED)
+        screen.view = view
+        view.answered(MEASURED)
+
+    assert all("," not in shown for shown in screen.moving)
