@@ -117,19 +117,26 @@ class Discovery:
         self._publish()
 
     async def _probe(self, watch: Watch) -> None:
-        asked_at, was_found, was_failing = watch.deaths, watch.is_found, watch.is_failing
+        asked_at, was_found = watch.deaths, watch.is_found
         try:
             async with asyncio.timeout(_CONFIGURED_TIMEOUT_S):
                 backend, models = await self._look_at(watch)
         except (BackendError, TimeoutError) as error:
-            watch.failed(self._clock(), self._grace_s)
-            if not was_failing and (watch.is_configured or was_found):
-                name = watch.backend.name if watch.backend else watch.settings.name or watch.url
-                log.warning("engine_lost", backend=name, reason=str(error) or "no answer in time")
-            return
-        watch.succeeded(backend, models, asked_at=asked_at)
-        if not was_found and watch.is_found:
-            log.info("engine_found", backend=backend.name, kind=backend.kind, models=len(models))
+            self._failed(watch, str(error) or "no answer in time")
+        except Exception:  # whatever is behind a port: it must not end the agent, nor the look at the others
+            log.exception("probe_crashed", url=watch.url)
+            self._failed(watch, "a defect in the agent ended the look at it")
+        else:
+            watch.succeeded(backend, models, asked_at=asked_at)
+            if not was_found and watch.is_found:
+                log.info("engine_found", backend=backend.name, kind=backend.kind, models=len(models))
+
+    def _failed(self, watch: Watch, reason: str) -> None:
+        is_news = not watch.is_failing and (watch.is_configured or watch.is_found)
+        watch.failed(self._clock(), self._grace_s)
+        if is_news:
+            name = watch.backend.name if watch.backend else watch.settings.name or watch.url
+            log.warning("engine_lost", backend=name, reason=reason)
 
     async def _look_at(self, watch: Watch) -> tuple[Backend, tuple[BackendModel, ...]]:
         """Who is there, and with which models. Raises BackendError."""

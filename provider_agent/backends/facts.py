@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from provider_agent.backends.base import Usage
+from provider_agent.protocol.frames import LARGEST_COUNT
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -91,8 +92,8 @@ def with_usage(before: Usage, said: Mapping[str, Any]) -> Usage:
 
 
 def _first_count(*values: object) -> int | None:
-    """The first that can be a count; an engine's nonsense is not reported as tokens."""
+    """The first that can be a count; an engine's nonsense is not reported as tokens, nor fits a frame."""
     for value in values:
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_COUNT:
             return value
     return None

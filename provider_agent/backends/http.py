@@ -164,7 +164,7 @@ class EngineHttp:
             raise BackendUnreachable("the engine does not accept connections in time") from None
         except TimeoutError:
             raise FirstByteTimeout(f"the engine sent no byte for {timeout_s:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise _dial_error(error) from error
         assert isinstance(response, _Response)  # noqa: S101 - tells the type checker what the session makes
         return response
@@ -345,7 +345,7 @@ async def _read_bounded(response: aiohttp.ClientResponse, limit_bytes: int) -> b
 def _dial_error(error: Exception) -> BackendError:
     """By what failed, the most special first; the words are ours, since theirs hold the address."""
     match error:
-        case aiohttp.ClientConnectorDNSError():
+        case aiohttp.ClientConnectorDNSError() | UnicodeError():  # a name that cannot even be asked for
             return BackendUnreachable("the engine's host name is not known")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
             return BackendUnreachable("the engine's TLS certificate is not trusted, or it speaks no TLS")

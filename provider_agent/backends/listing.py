@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from provider_agent.protocol.frames import LARGEST_COUNT, LONGEST_NAME
+
 Item = Mapping[str, Any]
 """One model in a listing, as the engine spelled it."""
 
@@ -54,16 +56,17 @@ def items(page: Said | None, member: str) -> tuple[Item, ...] | None:
 
 
 def text(item: Item, *names: str) -> str:
-    """The first of these members that is a text, else an empty one."""
-    return next((item[name] for name in names if isinstance(item.get(name), str) and item[name]), "")
+    """The first of these members that is a text which fits a frame, else an empty one."""
+    said = (item.get(name) for name in names)
+    return next((each for each in said if isinstance(each, str) and 0 < len(each) <= LONGEST_NAME), "")
 
 
 def positive(item: object, *names: str) -> int | None:
-    """The first of these members that is a positive integer."""
+    """The first of these members that is a positive integer which fits a frame."""
     if not isinstance(item, Mapping):
         return None
     for name in names:
         value = item.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_COUNT:
             return value
     return None

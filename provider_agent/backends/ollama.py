@@ -73,7 +73,8 @@ class OllamaBackend(OpenAIBackend):
         return value if isinstance(value, dict) else None
 
     def _model(self, item: Item, more: Any) -> BackendModel:
-        capabilities = item.get("capabilities") or more.get("capabilities") or ()
+        said = item.get("capabilities") or more.get("capabilities")
+        capabilities = said if isinstance(said, list) else ()
         digest = text(item, "digest").removeprefix("sha256:")
         return BackendModel(
             text(item, "name", "model"),

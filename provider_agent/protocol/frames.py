@@ -26,12 +26,16 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_TEXT = 2048
 """The longest `job_error.message`, in characters."""
 
-_LARGEST = 2**53  # the largest integer that every JSON reader keeps exact
+LARGEST_COUNT = 2**53
+"""The largest integer that every JSON reader keeps exact."""
+
+LONGEST_NAME = 512
+"""The longest name of a model, in characters."""
 
 JobId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[ -~]+\Z")]
-Name = Annotated[str, Meta(min_length=1, max_length=512)]
-Count = Annotated[int, Meta(ge=0, le=_LARGEST)]
-Milliseconds = Annotated[int, Meta(ge=1, le=_LARGEST)]
+Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
+Milliseconds = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 
 
@@ -175,7 +179,7 @@ class Job(Frame, frozen=True, kw_only=True):
     stream: bool = True
     first_byte_timeout_ms: Milliseconds | None = None
     idle_timeout_ms: Milliseconds | None = None
-    attempt: Annotated[int, Meta(ge=1, le=_LARGEST)] = 1
+    attempt: Annotated[int, Meta(ge=1, le=LARGEST_COUNT)] = 1
     stream_id: U32 | None = None
     window_bytes: Count | None = None
     traceparent: str | None = None

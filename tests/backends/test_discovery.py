@@ -12,6 +12,8 @@ from provider_agent.backends.discovery import LOOPBACK_PORTS, Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from tests.fakes import engine_pages
 from tests.fakes.engine import Act, FakeEngine, html, json_answer, models_page, sse
+from tests.fakes.engine_pages import BrokenHttp
+from tests.fakes.logs import LogLines
 
 LATE_S = 5.0
 
@@ -244,6 +246,16 @@ async def test_another_engine_on_the_port_is_not_taken_for_the_old_one(
 
     assert [entry.backend.kind for entry in (*before.entries, *after.entries)] == ["openai", "vllm"]
     assert [entry.backend.name for entry in after.entries] == [f"vllm-{engine.port}"]
+
+
+async def test_a_defect_in_a_look_at_one_engine_ends_nothing(clock: Clock) -> None:
+    """It is a failed look like any other, with a traceback for us."""
+    lines = LogLines()
+    discovery = configured(BrokenHttp(), BackendSettings("vllm", "http://x:1", name="odd"), clock=clock)
+
+    assert healthy(await discovery.refresh()) == [False]
+    assert [line["backend"] for line in lines.named("engine_lost")] == ["odd"]
+    assert "a defect" in lines.named("probe_crashed")[0]["exception"]
 
 
 async def test_the_same_engine_keeps_its_adapter(http: EngineHttp, engine: FakeEngine) -> None:

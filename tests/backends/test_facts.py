@@ -24,6 +24,10 @@ def test_the_last_event_of_a_stream_is_read() -> None:
         (b'{"prompt_eval_count":3,"eval_count":4}', Usage(3, 4)),
         (b'{"usage":{"prompt_tokens":"3","completion_tokens":-1}}', Usage(None, None)),
         (b'{"usage":{"prompt_tokens":true}}', Usage(None, None)),
+        (
+            b'{"usage":{"prompt_tokens":1%b,"completion_tokens":9007199254740992}}' % (b"0" * 30),
+            Usage(None, 2**53),
+        ),
         (b'{"usage":[3]}', Usage(None, None)),
         (b"{}", Usage(None, None)),
     ],

@@ -341,10 +341,11 @@ async def test_a_closed_port_is_unreachable(http: EngineHttp, engine: FakeEngine
     assert error.message == "the engine does not accept connections"
 
 
-async def test_an_unknown_host_is_unreachable(http: EngineHttp) -> None:
-    """A typo in the configuration."""
+@pytest.mark.parametrize("host", ["engine.invalid", "engine..lan", "e" * 64 + ".lan"])
+async def test_an_unknown_host_is_unreachable(http: EngineHttp, host: str) -> None:
+    """A typo in the configuration; some names cannot even be asked for."""
     with pytest.raises(BackendUnreachable, match="host name is not known"):
-        await http.ask("http://engine.invalid:1", "/", timeout_s=LATE_S)
+        await http.ask(f"http://{host}:1", "/", timeout_s=LATE_S)
 
 
 async def test_an_untrusted_certificate_is_unreachable(http: EngineHttp) -> None:

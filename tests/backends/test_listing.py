@@ -43,17 +43,19 @@ def test_a_page_that_is_not_there_lists_nothing() -> None:
         ({"a": 0, "b": 7}, 7),
         ({"a": "4096"}, None),
         ({"a": True}, None),
+        ({"a": 2**53 + 1, "b": 2**53}, 2**53),
         (None, None),
     ],
 )
 def test_a_size_is_a_positive_integer(item: object, number: int | None) -> None:
-    """Zero and text say nothing."""
+    """Zero, text and what no frame can hold say nothing: a coordinator would refuse the whole offer."""
     assert positive(item, "a", "b") == number
 
 
 def test_a_name_is_a_text_that_is_not_empty() -> None:
-    """Else the next one."""
+    """Else the next one; what is too long for a frame would cost the whole offer."""
     assert text({"name": "", "model": "m"}, "name", "model") == "m"
+    assert text({"name": "n" * 513, "model": "m" * 512}, "name", "model") == "m" * 512
     assert text({"name": 7}, "name") == ""
 
 

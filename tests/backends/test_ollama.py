@@ -46,6 +46,17 @@ async def test_a_model_is_told_with_digest_and_context(backend: OllamaBackend) -
     assert model.endpoints >= {"/v1/chat/completions", "/api/chat", "/api/generate", "/api/embed"}
 
 
+@pytest.mark.parametrize("capabilities", [7, True, "embedding", {"embedding": 1}])
+async def test_capabilities_that_are_no_list_say_nothing(
+    backend: OllamaBackend, engine: FakeEngine, capabilities: object
+) -> None:
+    """Any program can imitate the listing."""
+    listed = [{"name": "tiny", "details": {}, "capabilities": capabilities}]
+    engine.pages["/api/tags"] = json_answer({"models": listed})
+
+    assert [model.is_embedding for model in await backend.list_models()] == [False]
+
+
 @pytest.mark.parametrize("endpoint", ["/api/chat", "/api/generate"])
 async def test_its_own_stream_comes_through_verbatim(
     backend: OllamaBackend, engine: FakeEngine, endpoint: str

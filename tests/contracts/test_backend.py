@@ -1,9 +1,14 @@
 """What every adapter must do, whatever its engine; one suite over all of them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from provider_agent.backends.base import (
     AuthRejected,
@@ -11,6 +16,7 @@ from provider_agent.backends.base import (
     BackendError,
     BackendFailed,
     BackendLoading,
+    BackendModel,
     BackendSettings,
     BackendUnreachable,
     BadRequest,
@@ -24,7 +30,8 @@ from provider_agent.backends.base import (
     Usage,
 )
 from provider_agent.backends.families import FAMILIES, identify
-from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.http import EngineHttp, Page
+from provider_agent.protocol.frames import ModelOffer
 from tests.fakes import engine_pages
 from tests.fakes.engine import (
     DONE,
@@ -231,3 +238,53 @@ async def test_what_is_only_good_to_know_is_not_needed(backend: Backend, engine:
         engine.pages[path] = json_answer({}, 404)
 
     assert [model.model_id for model in await backend.list_models()] == ["tiny"]
+
+
+_WORDS = (
+    "id", "name", "model", "digest", "details", "capabilities", "meta", "owned_by", "type", "state", "n_ctx",
+    "max_model_len", "context_length", "model_info", "general.architecture", "llama.context_length", "llama",
+    "remote_host", "total_slots", "is_generation", "data", "models", "object", "list", "vllm", "embedding",
+)  # fmt: skip
+_PLAIN: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.sampled_from([*_WORDS, "a" * 600])
+)
+_JSON = st.recursive(
+    _PLAIN,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(_WORDS), inner, max_size=3),
+    max_leaves=5,
+)
+_MODEL = st.fixed_dictionaries(dict.fromkeys(_WORDS[:3], _PLAIN), optional=dict.fromkeys(_WORDS[3:], _JSON))
+_PAGE = _JSON | st.sampled_from(["data", "models"]).flatmap(
+    lambda name: st.fixed_dictionaries({name: st.lists(_MODEL, max_size=3)})
+)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@settings(max_examples=40)
+@given(said=st.lists(_PAGE, min_size=3, max_size=6))
+def test_whatever_a_server_says_ends_in_models_or_in_an_error_of_ours(
+    family: str, said: list[object]
+) -> None:
+    """Any program may be behind a port; and an offer that no frame can hold would cost all the others."""
+    pages = [Page(200, {}, json.dumps(each).encode()) for each in said]
+    backend = FAMILIES[family](
+        engine_pages.HttpOfPages(*pages), BackendSettings(family), url="http://x:1", name="x"
+    )
+
+    async def look() -> tuple[BackendModel, ...]:
+        await identify(engine_pages.HttpOfPages(*pages), "http://x:1", timeout_s=LATE_S)
+        return await backend.list_models()
+
+    try:
+        models = asyncio.run(look())
+    except BackendError:
+        return
+
+    for model in models:
+        offer = {"model_id": model.model_id, "context_window": model.context_window, "backend": "x"}
+        counts = {"max_concurrent": model.max_concurrent or 0, "input_per_1m": 0, "output_per_1m": 0}
+        msgspec.convert(offer | counts, ModelOffer)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from provider_agent.backends.base import BackendUnreachable
+from provider_agent.backends.http import EngineHttp, Page
 from tests.fakes.engine import Answer, FakeEngine, json_answer, models_page
 
 Pages = Mapping[str, Answer]
@@ -82,3 +84,23 @@ class FamilyEngine(FakeEngine):
     def __init__(self, pages: Pages) -> None:
         super().__init__()
         self.pages = dict(pages)
+
+
+class HttpOfPages(EngineHttp):
+    """Answers each question with the next page, without any network; fails when they are used up."""
+
+    def __init__(self, *pages: Page) -> None:
+        super().__init__()
+        self._pages = list(pages)
+
+    async def ask(self, *_address: object, **_options: object) -> Page:
+        if not self._pages:
+            raise BackendUnreachable("nobody there")
+        return self._pages.pop(0)
+
+
+class BrokenHttp(EngineHttp):
+    """Has a defect: whatever is asked, it raises what nobody expects."""
+
+    async def ask(self, *_address: object, **_options: object) -> Page:
+        raise KeyError("a defect")
