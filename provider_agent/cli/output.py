@@ -1,9 +1,12 @@
 """What the commands say: events and results on stdout, sentences on stderr; knows no command."""
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 import typer
@@ -36,15 +39,25 @@ def fail(sentence: str, code: ExitCode) -> NoReturn:
 
 
 def say(sentence: str) -> None:
-    """An explanation for the person at the terminal; never part of what a script reads."""
-    typer.echo(sentence, err=True)
+    """An explanation for the person at the terminal, if there still is one; never for a script to read."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+        typer.echo(sentence, err=True)
 
 
 def print_json(value: object, stream: TextIO | None = None) -> None:
-    """One JSON document on one line, flushed: whoever reads the pipe sees it at once."""
-    sink = sys.stdout if stream is None else stream
-    sink.write(json.dumps(value, default=str) + "\n")
-    sink.flush()
+    """One JSON document on one line, flushed: whoever reads the pipe sees it at once.
+
+    A reader that left or a full disk is not the program's trouble: from then on nothing is printed.
+    """
+    sink: TextIO | None = sys.stdout if stream is None else stream
+    if sink is None:  # the program was started with stdout closed
+        return
+    line = json.dumps(value, default=str) + "\n"
+    try:
+        sink.write(line)
+        sink.flush()
+    except (OSError, ValueError):  # ValueError: the stream is closed
+        _turn_away(sink)
 
 
 def json_events(stream: TextIO | None = None) -> OnEvent:
@@ -54,3 +67,9 @@ def json_events(stream: TextIO | None = None) -> OnEvent:
         print_json({"event": name, **fields}, stream)
 
     return on_event
+
+
+def _turn_away(stream: TextIO) -> None:
+    """Let it lead nowhere: what it still holds would fail again at the interpreter's last flush."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,7 +1,11 @@
 """What commands say, and where."""
 
+import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +40,58 @@ def test_every_line_is_flushed() -> None:
     print_json({"n": 1}, stream)
 
     assert stream.flushes == 1
+
+
+class FullStream(io.StringIO):
+    """Takes nothing more."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_an_event_that_cannot_be_written_disturbs_nobody() -> None:
+    """Whoever tells events is in the middle of its work; a full disk is not its trouble."""
+    closed = io.StringIO()
+    closed.close()
+
+    for stream in (FullStream(), closed):
+        on_event = json_events(stream)
+        on_event("listening", {})
+        on_event("stopped", {})
+
+
+_TWO_EVENTS = """
+from provider_agent.cli.output import json_events, say
+on_event = json_events()
+on_event("listening", {"filler": "x" * 100_000})
+on_event("stopped", {})
+say("still here")
+"""
+
+
+@pytest.mark.parametrize("stdout", ["full", "left", "never there"])
+def test_a_program_whose_events_nobody_takes_goes_on_and_ends_well(stdout: str) -> None:
+    """Nothing on stderr but its own words, and exit code 0: not even the interpreter's last flush fails."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    if stdout == "full":
+        os.close(writer)
+        writer = os.open("/dev/full", os.O_WRONLY)
+    command = [sys.executable, "-c", _TWO_EVENTS]
+    if stdout == "never there":
+        command = ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command]
+    try:
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+
+    assert (ended.returncode, ended.stderr) == (0, "still here\n")
+
+
+def test_an_explanation_that_nobody_can_read_disturbs_nobody() -> None:
+    """A terminal that was closed ends no program."""
+    with contextlib.redirect_stderr(FullStream()):
+        say("hello")
 
 
 def test_a_failure_is_a_sentence_on_stderr_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
