@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
-from provider_agent.backends.base import BackendModel, Call, Usage
+from provider_agent.backends.base import BackendFailed, BackendModel, Call, Usage
 
 CHAT = "/v1/chat/completions"
 
@@ -33,6 +33,15 @@ class ScriptedReply:
                     await step.wait()
                 case _:
                     raise step
+
+
+class ReplyThatIgnoresCancel(ScriptedReply):
+    """Ends as if it were whole when its reader is cancelled, as code does that swallows cancellation."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with suppress(asyncio.CancelledError):
+            async for data in super().__aiter__():
+                yield data
 
 
 class ScriptedBackend:
@@ -78,16 +87,33 @@ class ScriptedBackend:
         self.open_connections += 1
         self.most_open = max(self.most_open, self.open_connections)
         try:
-            yield ScriptedReply(self.steps, self.usage)
+            yield self.reply()
         finally:
             try:
                 await self.close()
             finally:
                 self.open_connections -= 1
 
+    def reply(self) -> ScriptedReply:
+        return ScriptedReply(self.steps, self.usage)
+
     async def close(self) -> None:
         """Closing takes a turn of the loop, as it does on a socket."""
         await asyncio.sleep(0)
+
+
+class BackendThatIgnoresCancel(ScriptedBackend):
+    """A cancel of its reader looks to it like the end of the answer."""
+
+    def reply(self) -> ScriptedReply:
+        return ReplyThatIgnoresCancel(self.steps, self.usage)
+
+
+class BackendThatBreaksWhenLeft(ScriptedBackend):
+    """Its connection reports an error when it is closed before the end."""
+
+    async def close(self) -> None:
+        raise BackendFailed("the connection broke while it was closed")
 
 
 class BackendThatClosesLate(ScriptedBackend):

@@ -3,7 +3,7 @@
 import asyncio
 
 from provider_agent.protocol.frames import Frame, JobDone, JobError, JobStarted, Outcome
-from provider_agent.transport.channel import BackpressureTimeout
+from provider_agent.transport.channel import BackpressureTimeout, ChannelClosed
 
 
 class RecordingOutlet:
@@ -67,3 +67,10 @@ class OutletThatGivesUp(RecordingOutlet):
 
     async def relay(self, job_id: str, data: bytes) -> None:
         raise BackpressureTimeout(job_id, 5.0)
+
+
+class OutletOfAClosedChannel(RecordingOutlet):
+    """The session went away while the engine worked."""
+
+    async def relay(self, job_id: str, data: bytes) -> None:
+        raise ChannelClosed(None, "the connection was lost")

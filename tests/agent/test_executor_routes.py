@@ -1,0 +1,132 @@
+"""Which backend runs a job, under which name and limits, and what comes after one that fails it."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from provider_agent.agent.routing import Policy
+from provider_agent.backends.base import BackendUnreachable, ModelNotFound
+from tests.fakes.backends import ScriptedBackend
+from tests.fakes.executors import executing, job
+from tests.fakes.outlets import RecordingOutlet
+
+
+async def test_the_backend_that_is_named_is_the_one_that_ran() -> None:
+    """Where a prompt went is told, and it went nowhere else (field note 23)."""
+    outlet = RecordingOutlet()
+    local = ScriptedBackend(b"x", name="local", priority=1)
+    paid = ScriptedBackend(b"y", name="paid", priority=2)
+    async with executing(paid, local) as bench:
+        bench.executor.submit(job(), outlet)
+        await bench.settle()
+
+    assert [started.backend for started in outlet.started] == ["local"]
+    assert (len(local.calls), len(paid.calls)) == (1, 0)
+
+
+async def test_the_route_decides_which_model_runs_and_not_the_request() -> None:
+    """An alias runs under the engine's own name, whatever model the body asks for (field note 24)."""
+    backend = ScriptedBackend(b"x", models=("tiny",))
+    policy = Policy(expose=("public",), aliases={"public": "tiny"})
+    async with executing(backend, policy=policy) as bench:
+        body = msgspec.Raw(b'{"model":"dear","messages":[]}')
+        bench.executor.submit(job(model_id="public", request=body), RecordingOutlet())
+        await bench.settle()
+
+    assert [call.model for call in backend.calls] == ["tiny"]
+
+
+@pytest.mark.parametrize("asked", ["tiny", "never-listed"])
+async def test_a_model_that_is_not_exposed_never_runs(asked: str) -> None:
+    """Whoever knows the engine's own name gets no further than anybody else (field note 24)."""
+    outlet = RecordingOutlet()
+    backend = ScriptedBackend(b"x", models=("tiny",))
+    policy = Policy(expose=("public",), aliases={"public": "tiny"})
+    async with executing(backend, policy=policy) as bench:
+        bench.executor.submit(job(model_id=asked), outlet)
+        await bench.settle()
+
+    assert outlet.codes() == ["model_not_loaded"]
+    assert backend.calls == []
+
+
+async def test_jobs_are_spread_over_the_backends_of_a_model_up_to_the_limit_of_each() -> None:
+    """Neither engine is idle while the other is full, and none gets more than it bears (field note 25)."""
+    outlet = RecordingOutlet()
+    gate = asyncio.Event()
+    small = ScriptedBackend(gate, name="small", max_concurrent=1)
+    large = ScriptedBackend(gate, name="large", max_concurrent=2)
+    async with executing(small, large) as bench:
+        for number in range(4):
+            bench.executor.submit(job(f"j{number}"), outlet)
+        await bench.settle()
+        assert (len(small.calls), len(large.calls)) == (1, 2)
+        assert outlet.codes() == ["out_of_capacity"]
+
+        gate.set()
+        await bench.settle()
+    assert outlet.codes() == ["out_of_capacity", "done", "done", "done"]
+
+
+async def test_a_backend_that_lost_the_model_is_passed_over() -> None:
+    """A 404 of one engine is no reason not to ask the next; its connection was fine (field note 25)."""
+    outlet = RecordingOutlet()
+    without = ScriptedBackend(name="without", priority=1, refuses=ModelNotFound("unloaded"))
+    having = ScriptedBackend(b"x", name="having", priority=2)
+    async with executing(without, having) as bench:
+        bench.executor.submit(job(), outlet)
+        await bench.settle()
+
+    assert outlet.codes() == ["done"]
+    assert [started.backend for started in outlet.started] == ["having"]
+    assert bench.dead == []
+
+
+async def test_a_job_goes_on_to_the_next_backend_when_one_is_unreachable() -> None:
+    """The first dies and the jobs go to the second; discovery is told (field note 25)."""
+    outlet = RecordingOutlet()
+    dead = ScriptedBackend(name="dead", priority=1, refuses=BackendUnreachable("no"))
+    alive = ScriptedBackend(b"x", name="alive", priority=2)
+    async with executing(dead, alive) as bench:
+        bench.executor.submit(job(), outlet)
+        await bench.settle()
+
+    assert outlet.codes() == ["done"]
+    assert [started.backend for started in outlet.started] == ["alive"]
+    assert bench.dead == ["dead"]
+
+
+async def test_the_last_backends_failure_is_the_jobs() -> None:
+    """Nothing is left to try."""
+    outlet = RecordingOutlet()
+    first = ScriptedBackend(name="a", priority=1, refuses=BackendUnreachable("no"))
+    second = ScriptedBackend(name="b", priority=2, refuses=ModelNotFound("gone"))
+    async with executing(first, second) as bench:
+        bench.executor.submit(job(), outlet)
+        await bench.settle()
+
+    assert outlet.codes() == ["model_not_loaded"]
+
+
+@pytest.mark.parametrize("field", ["first_byte_timeout_ms", "idle_timeout_ms"])
+async def test_a_job_may_bring_its_own_time_limits(field: str) -> None:
+    """The job's limits go before the operator's."""
+    backend = ScriptedBackend(b"x")
+    async with executing(backend, first_byte_timeout_s=9.0, idle_timeout_s=9.0) as bench:
+        bench.executor.submit(job("j", **{field: 1500}), RecordingOutlet())
+        await bench.settle()
+
+    (call,) = backend.calls
+    wanted = {"first_byte_timeout_ms": 9.0, "idle_timeout_ms": 9.0} | {field: 1.5}
+    assert (call.first_byte_timeout_s, call.idle_timeout_s) == tuple(wanted.values())
+
+
+async def test_the_operators_limit_on_answers_goes_with_the_call() -> None:
+    """The adapter writes it into the request."""
+    backend = ScriptedBackend(b"x")
+    async with executing(backend, max_output_tokens=100) as bench:
+        bench.executor.submit(job(), RecordingOutlet())
+        await bench.settle()
+
+    assert [call.max_output_tokens for call in backend.calls] == [100]
