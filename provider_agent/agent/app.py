@@ -134,8 +134,15 @@ class Agent:
             code = await connector.run(self._left)
             for task in beside:
                 task.cancel()
-        self._on_event("stopped", {"exit_code": code})
+        self._tell("stopped", {"exit_code": code})
         return code
+
+    def _tell(self, name: str, facts: dict[str, object]) -> None:
+        """Let whoever watches know. It is told in the middle of our work, so its failure stays its own."""
+        try:
+            self._on_event(name, facts)
+        except Exception:  # not our code: anything may come out of it
+            log.exception("observer_failed", told=name)
 
     # --- what the parts tell --------------------------------------------------------------
 
@@ -147,7 +154,7 @@ class Agent:
             return
         self._revision += 1
         self._metrics.catalog_changed()
-        self._on_event("models", {"models": [offer.model_id for offer in table.offers]})
+        self._tell("models", {"models": [offer.model_id for offer in table.offers]})
         if self._session is not None:
             self._session.announce()
 
@@ -161,13 +168,13 @@ class Agent:
             "protocol": frame.protocol,
         }
         log.info("session_up", **facts)
-        self._on_event("connected", facts)
+        self._tell("connected", facts)
 
     def _announced(self, revision: int) -> None:
         models = [offer.model_id for offer in self._executor.table.offers]
         if revision == self._revision and models and not self._ready:
             self._ready = True
-            self._on_event("ready", {"models": models})
+            self._tell("ready", {"models": models})
 
     def _asked(self, within_s: float | None) -> None:
         if within_s is not None:
@@ -195,7 +202,7 @@ class Agent:
                 tokens_per_s=ended.tokens_per_s,
                 at=datetime.now(UTC),
             )
-        self._on_event("job", {"job_id": ended.job_id, "model_id": ended.model_id, "code": code or "done"})
+        self._tell("job", {"job_id": ended.job_id, "model_id": ended.model_id, "code": code or "done"})
 
     def _job_refused(self, code: ErrorCode) -> None:
         self._metrics.job_ended(code=code.value, backend="", duration_s=0.0)
@@ -294,7 +301,7 @@ class Agent:
             return await self._session.run()
         finally:
             self._session = None
-            self._on_event("disconnected", {})
+            self._tell("disconnected", {})
 
     async def _beat(self, post: Callable[[Frame], None], interval_s: float) -> None:
         await beat(post, self._heartbeat, interval_s, self._clock, self._beat_now)
@@ -309,7 +316,7 @@ class Agent:
         """Once asked: refuse new jobs, say so at once, finish what runs, close, and be gone."""
         await self._asked_to_leave.wait()
         log.info("draining", active_jobs=len(self._executor.running), within_s=self._leave_within_s)
-        self._on_event("draining", {"active_jobs": len(self._executor.running)})
+        self._tell("draining", {"active_jobs": len(self._executor.running)})
         self._executor.draining = True
         self._beat_now.set()
         await self._executor.drain(self._leave_within_s)

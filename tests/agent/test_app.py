@@ -37,8 +37,18 @@ class Process:
         return [name for name, _ in self.events]
 
 
+class UnwatchedProcess(Process):
+    """Whoever watched it has gone, and fails whatever it is told."""
+
+    def note(self, name: str, facts: dict[str, object]) -> None:
+        super().note(name, facts)
+        raise BrokenPipeError(32, "Broken pipe")
+
+
 @asynccontextmanager
-async def agent(tmp_path: Path, play: Play, engine: FakeEngine | None = None) -> AsyncIterator[Process]:
+async def agent(
+    tmp_path: Path, play: Play, engine: FakeEngine | None = None, *, process: Process | None = None
+) -> AsyncIterator[Process]:
     """An agent whose coordinator plays `play` on each session; leaving waits for its end."""
 
     async def serve(socket: AcceptedSocket) -> None:
@@ -56,7 +66,7 @@ async def agent(tmp_path: Path, play: Play, engine: FakeEngine | None = None) ->
                 "PROVIDER_AGENT__BACKENDS__0__KIND": "openai",
                 "PROVIDER_AGENT__BACKENDS__0__URL": engine.url,
             }
-        process = Process()
+        process = process or Process()
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(
                 run(load(None, environ), stop=process.stop, on_event=process.note, environ=environ)
@@ -98,6 +108,30 @@ async def test_an_agent_finds_its_engine_serves_a_job_and_leaves_when_told(tmp_p
         "draining",
         "stopped",
     ]
+
+
+async def test_whoever_watches_cannot_disturb_what_it_watches(tmp_path: Path) -> None:
+    """Each job still has its outcome and frees its slot, and the agent leaves as it should."""
+    process = UnwatchedProcess()
+    async with FakeEngine() as engine:
+        engine.will_answer(whole_chat(), whole_chat())
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            for job_id in ("j1", "j2"):
+                await peer.dispatch(job_id, "tiny", {"messages": [], "stream": True})
+                await peer.answer(job_id)
+            process.stop.set()
+            while not (beat := await peer.until(Heartbeat)).draining:
+                pass
+            assert beat.active_jobs == 0
+
+        async with agent(tmp_path, play, engine, process=process):
+            pass
+
+    assert process.exit_code == 0
+    assert process.names.count("job") == 2
+    assert process.names[-1] == "stopped"
 
 
 async def test_a_running_job_is_finished_before_the_agent_leaves(tmp_path: Path) -> None:
