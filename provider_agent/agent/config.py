@@ -20,6 +20,7 @@ from provider_agent.agent.config_sections import (
     Settings,
     TelemetrySection,
 )
+from provider_agent.backends.address import BadAddress, normalise
 from provider_agent.backends.base import BackendSettings
 from provider_agent.transport.dialling import is_loopback
 
@@ -61,14 +62,21 @@ class AgentConfig(Settings, frozen=True, kw_only=True):
         if backend.api_key_env is None:
             return None
         if value := environ.get(backend.api_key_env, "").strip():
-            return value
+            return self._one_line(f"{key}.api_key_env", f"the variable {backend.api_key_env}", value)
         problem = f"names the environment variable {backend.api_key_env}, which is not set"
         raise self.origin.error(f"{key}.api_key_env", problem, "set it, or remove the key")
 
     def _secret_file(self, key: str, file: Path) -> str:
         if secret := _read_text(self.origin, key, file).strip():
-            return secret
+            return self._one_line(key, f"the file {file}", secret)
         raise self.origin.error(key, f"names the file {file}, which is empty", "write the secret into it")
+
+    def _one_line(self, key: str, source: str, secret: str) -> str:
+        """The secret, if a header can hold it."""
+        if secret.isprintable():
+            return secret
+        problem = f"names {source}, which holds more than one line of plain text"
+        raise self.origin.error(key, problem, "leave only the secret in it")
 
 
 def default_files() -> tuple[Path, ...]:
@@ -135,6 +143,11 @@ def _check_coordinator_url(section: CoordinatorSection, origin: Origin) -> None:
 def _check_backend(key: str, backend: BackendSection, origin: Origin) -> None:
     if backend.url is not None:
         _check_url(f"{key}.url", backend.url, ("http", "https"), "http://host:port", origin)
+        try:
+            normalise(backend.url)
+        except BadAddress as error:
+            problem = f"is no base URL of an engine: {error.reason}"
+            raise origin.error(f"{key}.url", problem, "write it as http://host:port") from error
     elif backend.kind in ("openai", "auto"):
         problem = f"is missing, and kind {backend.kind} has no usual address"
         raise origin.error(f"{key}.url", problem, 'write for example url = "http://127.0.0.1:8000"')
@@ -171,6 +184,7 @@ def _check_url(key: str, text: str, schemes: tuple[str, ...], example: str, orig
     try:
         url = urlsplit(text)
         is_whole = bool(url.hostname) and url.port != 0
+        (url.hostname or "").encode("idna")  # a label may be empty or too long to be asked for
     except ValueError as error:
         raise origin.error(key, "is no URL", f"write it as {example}") from error
     if url.scheme not in schemes or not is_whole:

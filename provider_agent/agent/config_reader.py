@@ -39,12 +39,18 @@ def read(shape: type[T], file: Path | None, environ: Mapping[str, str]) -> tuple
     Checker(root, Origin(file, text), is_complete=False).check(root, tree)
     tree, origin = _overlay(root, tree, Origin(file, text), environ)
     Checker(root, origin, is_complete=True).check(root, tree)
-    return _convert(shape, tree, file.parent if file else Path()), origin
+    return _convert(shape, tree, file), origin
 
 
-def _convert(shape: type[T], tree: dict[str, Any], base: Path) -> T:
+def _convert(shape: type[T], tree: dict[str, Any], file: Path | None) -> T:
+    base = file.parent if file else Path()
+
     def path(_kind: type, value: Any) -> Path:
-        return base / Path(value).expanduser()
+        try:
+            return base / Path(value).expanduser()
+        except RuntimeError as error:
+            problem = f"cannot be used: the home directory in {value} is not known"
+            raise ConfigError(problem, "write the whole path", file=file) from error
 
     return msgspec.convert(tree, shape, dec_hook=path)
 

@@ -144,13 +144,15 @@ class TelemetrySection(Section, frozen=True, kw_only=True):
 
     @property
     def status_address(self) -> tuple[str, int] | None:
-        """Host and port of the status page; None when it is off."""
+        """Host and port of the status page; None when it is off. Raises ValueError when it is neither."""
         if not self.status_listen:
             return None
         parts = urlsplit(f"//{self.status_listen}")
         if parts.port is None:
             raise ValueError("no port")
-        return parts.hostname or "", parts.port
+        host = parts.hostname or ""
+        host.encode("idna")  # UnicodeError is a ValueError
+        return host, parts.port
 
 
 class LogSection(Section, frozen=True, kw_only=True):

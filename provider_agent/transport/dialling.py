@@ -70,7 +70,7 @@ def server_host(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
-        host = host if host.isascii() else host.encode("idna").decode("ascii")
+        host = host.encode("idna").decode("ascii")  # which also finds labels that are empty or too long
     except ValueError:  # UnicodeError is one
         host = ""
     if not host or parts.scheme not in ("ws", "wss"):

@@ -185,6 +185,16 @@ def test_an_api_key_comes_from_its_variable_or_file(file: Path, tmp_path: Path) 
     assert (first.api_key, second.api_key) == ("from-env", "from-file")
 
 
+def test_a_secret_of_two_lines_is_a_mistake(file: Path, tmp_path: Path) -> None:
+    """No header can hold it; and the sentence does not hold it, either."""
+    (tmp_path / "key").write_text("sk-one\nsk-two\n")
+
+    told = told_of(file, URL + '[[backends]]\nkind = "vllm"\napi_key_file = "key"')
+
+    assert told.endswith("which holds more than one line of plain text; leave only the secret in it")
+    assert "sk-" not in told
+
+
 def test_an_empty_secret_file_is_a_mistake(file: Path, tmp_path: Path) -> None:
     """A secret that was mounted too late."""
     (tmp_path / "key").write_text("\n")

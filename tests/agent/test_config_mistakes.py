@@ -142,6 +142,16 @@ MISTAKES = {
         ", line 1: coordinator.url is no URL",
         "write it as wss://host/v1/agents/connect",
     ),
+    "host that cannot be asked for": Mistake(
+        'coordinator.url = "wss://c..example/"',
+        ", line 1: coordinator.url is no URL",
+        "write it as wss://host/v1/agents/connect",
+    ),
+    "home of nobody": Mistake(
+        URL + 'coordinator.ca_file = "~nobody-here/ca.pem"',
+        ": cannot be used: the home directory in ~nobody-here/ca.pem is not known",
+        "write the whole path",
+    ),
     "two enrolment codes": Mistake(
         URL + 'coordinator.enrollment_code = "a"\ncoordinator.enrollment_code_file = "b"',
         ", line 2: coordinator.enrollment_code is set beside coordinator.enrollment_code_file",
@@ -178,6 +188,19 @@ MISTAKES = {
         ", line 4: backends[0].url must be a URL that begins with http:// and names a host",
         "write it as http://host:port",
     ),
+    "engine's URL with a password": Mistake(
+        URL + '[[backends]]\nkind = "vllm"\nurl = "http://joe:hunter2@gpu:8000"',
+        (
+            ", line 4: backends[0].url is no base URL of an engine: a key belongs into api_key_env, "
+            "not into the URL"
+        ),
+        "write it as http://host:port",
+    ),
+    "engine's URL with a query": Mistake(
+        URL + '[[backends]]\nkind = "vllm"\nurl = "http://gpu:8000/?key=hunter2"',
+        ", line 4: backends[0].url is no base URL of an engine: it must not have a query or a fragment",
+        "write it as http://host:port",
+    ),
     "missing environment variable": Mistake(
         URL + '[[backends]]\nkind = "vllm"\napi_key_env = "VLLM_KEY"',
         ", line 4: backends[0].api_key_env names the environment variable VLLM_KEY, which is not set",
@@ -205,6 +228,11 @@ MISTAKES = {
         URL + 'models.hide = [""]',
         ", line 2: models.hide holds an empty glob, which no model matches",
         "remove it",
+    ),
+    "status address that cannot be asked for": Mistake(
+        URL + 'telemetry.status_listen = "a..b:9464"',
+        ", line 2: telemetry.status_listen must be host:port",
+        'write for example status_listen = "127.0.0.1:9464", or "" to turn it off',
     ),
     "status address without a port": Mistake(
         URL + 'telemetry.status_listen = "localhost"',

@@ -36,7 +36,17 @@ def test_the_host_is_what_was_dialled_without_case_and_port(url: str, host: str)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "host.example", "https://host.example", "wss://", "wss://h:x/", "ws://[::1"]
+    "url",
+    [
+        "",
+        "host.example",
+        "https://host.example",
+        "wss://",
+        "wss://h:x/",
+        "ws://[::1",
+        "wss://h..x",
+        "wss://" + "h" * 64,
+    ],
 )
 def test_what_is_no_websocket_url_is_refused_in_words(url: str) -> None:
     """The sentence says what one looks like."""
