@@ -15,6 +15,7 @@ from provider_agent.agent.identity import Identity
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import PROTOCOL_ERROR, Credentials, Duties, Session
 from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import (
     AuthFailed,
     AuthOk,
@@ -23,15 +24,16 @@ from provider_agent.protocol.frames import (
     Frame,
     Heartbeat,
     JobError,
+    JobStarted,
     Limits,
     Metadata,
     Scheme,
 )
 from provider_agent.protocol.link import Link, Role
-from provider_agent.transport.channel import Channel
+from provider_agent.transport.channel import LANE_BYTES, Channel
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.peers import HOST, RawPeer, ScriptedCoordinator
-from tests.fakes.sockets import MemorySocket, socket_pair
+from tests.fakes.sockets import MemorySocket, StuckSocket, join
 
 
 @dataclass
@@ -64,11 +66,12 @@ async def session(
     allow_legacy: bool = False,
     step_limit_s: float = 5.0,
     beat: Callable[..., object] = no_heartbeats,
+    socket: MemorySocket | None = None,
 ) -> AsyncIterator[Stage]:
     entries = tuple(CatalogEntry(backend, backend.models, healthy=True) for backend in backends)
     table = RoutingTable(Catalog(entries), Policy())
     clock = asyncio.get_running_loop().time
-    ours, theirs = socket_pair()
+    ours, theirs = join(socket or MemorySocket(), MemorySocket())
 
     def capabilities() -> Capabilities:
         limits = Limits(max_concurrent_total=max_concurrent)
@@ -286,17 +289,28 @@ async def test_a_frame_out_of_turn_ends_the_session(identity: Identity) -> None:
 
 
 async def test_a_cancel_is_read_while_nothing_can_be_written(identity: Identity) -> None:
-    """The reader never waits for the writer (field notes 1, 12)."""
-    backend = ScriptedBackend(b"x", asyncio.Event())
-    async with session(identity, backend) as stage:
+    """Full lane or not, the reader never waits for the writer (field notes 1, 12)."""
+    socket = StuckSocket(stuck=False)
+    backend = ScriptedBackend(b"x" * LANE_BYTES, b"more", asyncio.Event())
+    async with session(identity, backend, max_concurrent=1, socket=socket) as stage:
         peer = ScriptedCoordinator(stage.peer)
         await peer.welcome()
+        socket.hold()
         await peer.dispatch("j")
+        await socket.stuck.wait()
+        (running,) = stage.executor.running
+        await peer.dispatch("refused")
         await peer.cancel("j")
-        answer = await peer.answer("j")
+        assert running.task is not None
+        async with asyncio.timeout(5):
+            await asyncio.wait([running.task])
+        assert (stage.executor.running, backend.open_connections) == ((), 0)
 
-    assert answer.error.error_code == "cancelled"
-    assert backend.open_connections == 0
+        socket.release()
+        refused, cancelled = await peer.answer("refused"), await peer.answer("j")
+
+    assert refused.error.error_code == "out_of_capacity"
+    assert (cancelled.error.error_code, cancelled.chunks) == ("cancelled", [])
 
 
 async def test_a_lost_session_stops_its_jobs_engine_work(identity: Identity) -> None:
@@ -306,12 +320,16 @@ async def test_a_lost_session_stops_its_jobs_engine_work(identity: Identity) -> 
         peer = ScriptedCoordinator(stage.peer)
         await peer.welcome()
         await peer.dispatch("j")
+        await peer.expect(JobStarted)
+        (running,) = stage.executor.running
         stage.peer.drop()
         end = await stage.end()
-        await stage.executor.drain(5)
+        assert running.task is not None
+        async with asyncio.timeout(5):
+            await asyncio.wait([running.task])
 
-    assert end.code is None
-    assert end.accepted
+    assert (end.code, end.accepted) == (None, True)
+    assert running.stopping is ErrorCode.SESSION_LOST
     assert backend.open_connections == 0
 
 
