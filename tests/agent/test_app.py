@@ -10,7 +10,7 @@ from provider_agent.agent.app import run
 from provider_agent.agent.config import load
 from provider_agent.protocol.frames import AuthFailed, Capabilities, Heartbeat
 from provider_agent.transport.websocket import AcceptedSocket
-from tests.fakes.engine import FakeEngine, chat_chunk, sse, whole_chat
+from tests.fakes.engine import FakeEngine, chat_chunk, json_answer, sse, whole_chat
 from tests.fakes.peers import ScriptedCoordinator
 from tests.fakes.servers import websocket_server
 
@@ -202,6 +202,31 @@ async def test_the_provider_id_is_remembered(tmp_path: Path) -> None:
 
     remembered = [path.read_text() for path in (tmp_path / "identity").iterdir() if path.suffix == ".json"]
     assert any("prov-77" in text for text in remembered)
+
+
+async def test_the_handshake_does_not_wait_for_the_engines(tmp_path: Path) -> None:
+    """Whoever still looks for engines reads and answers all the same (field note 27)."""
+    gate = asyncio.Event()
+    offers: list[tuple[str, ...]] = []
+    process: Process
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        first = await peer.welcome()
+        await peer.dispatch("early", "tiny")
+        refused = await peer.answer("early")
+        gate.set()
+        later = await peer.until(Capabilities)
+        offers.extend(tuple(model.model_id for model in each.models) for each in (first, later))
+        assert refused.error.error_code == "model_not_loaded"
+        process.stop.set()
+
+    async with FakeEngine() as engine:
+        listing = json_answer({"object": "list", "data": [{"id": "tiny"}]}, before_headers=gate)
+        engine.pages["/v1/models"] = listing
+        async with agent(tmp_path, play, engine) as process:
+            pass
+
+    assert offers == [(), ("tiny",)]
 
 
 async def test_an_agent_without_any_engine_stays_connected(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import base64
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -85,6 +87,38 @@ def test_nothing_but_the_key_is_left_in_the_directory(path: Path) -> None:
 
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from provider_agent.agent.identity import Identity, IdentityError
+
+identity = Identity.load_or_create(Path(sys.argv[2])) if sys.argv[2:] else None
+resource.setrlimit(resource.RLIMIT_FSIZE, (7, 7))  # no file may grow any longer than this
+try:
+    if identity is None:
+        Identity.load_or_create(Path(sys.argv[1]))
+    else:
+        identity.remember_provider_id("a.example", "prov-2")
+except IdentityError as error:
+    sys.exit(78)
+"""
+"""A start on a disk that is full in the middle of the first write."""
+
+
+def on_a_full_disk(*arguments: Path) -> int:
+    """The exit code of such a start."""
+    command = (sys.executable, "-c", FULL_DISK, *map(str, arguments))
+    return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode
+
+
+def test_a_key_is_there_as_a_whole_or_not_at_all(path: Path) -> None:
+    """A crash amid its birth leaves no half of it, and the next start makes one (field note 43)."""
+    assert on_a_full_disk(path) == 78
+    assert list(path.parent.iterdir()) == []
+
+    assert Identity.load_or_create(path).public_key_b64
 
 
 def test_of_two_starts_at_once_one_key_remains_and_both_use_it(path: Path) -> None:
@@ -211,6 +245,16 @@ def test_the_ids_file_is_replaced_as_a_whole(path: Path) -> None:
     assert json.loads(ids.read_bytes()) == {"a.example": "prov-1"}
     assert mode(ids) == 0o600
     assert sorted(path.parent.iterdir()) == [path, ids]
+
+
+def test_provider_ids_survive_a_write_that_fails(path: Path) -> None:
+    """The old ones stay, whole, and nothing half-written beside them (field note 43)."""
+    Identity.load_or_create(path).remember_provider_id("a.example", "prov-1")
+
+    assert on_a_full_disk(path, path) == 0
+
+    assert Identity.load_or_create(path).provider_id("a.example") == "prov-1"
+    assert len(list(path.parent.iterdir())) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a.example": "pro', b"[]", b'{"a": 1}', b"\xff\xfe"])

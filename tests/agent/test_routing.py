@@ -33,9 +33,10 @@ def test_a_model_is_routed_to_the_backend_that_lists_it() -> None:
 def test_the_offer_names_the_backend_that_will_execute() -> None:
     """What is advertised is what executes (field note 23)."""
     cheap, dear = ScriptedBackend(name="a", priority=1), ScriptedBackend(name="b", priority=2)
+    cheap.kind, dear.kind = "llamacpp", "openai"
     offers = table(dear, cheap).offers
 
-    assert [(offer.model_id, offer.backend) for offer in offers] == [("m", cheap.kind)]
+    assert [(offer.model_id, offer.backend) for offer in offers] == [("m", "llamacpp")]
     assert names(table(dear, cheap).routes("m", CHAT)) == ["a", "b"]
 
 

@@ -196,6 +196,15 @@ def test_a_bad_job_names_its_field_and_the_reason(
     assert "the prompt" not in str(bad.value)
 
 
+@pytest.mark.parametrize("field", ["deadline_ms", "first_byte_timeout_ms", "idle_timeout_ms"])
+@pytest.mark.parametrize("value_ms", [1, 2**31, 2**32 + 1, 2**53])
+def test_a_time_limit_is_taken_as_it_is(field: str, value_ms: int) -> None:
+    """None is rounded up, and none wraps at 32 bits (field note 17)."""
+    job = decode(json.dumps({**JOB, field: value_ms}).encode(), C)
+
+    assert getattr(job, field) == value_ms
+
+
 @pytest.mark.parametrize("field", ["job_id", "model_id", "request"])
 def test_a_missing_field_is_named(field: str) -> None:
     """As missing, not as a null of the wrong type."""
