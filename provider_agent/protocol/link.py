@@ -87,18 +87,39 @@ class Link:
     def __repr__(self) -> str:
         return f"<Link {self.role.value}, protocol {self.protocol}, while {self.state.value}>"
 
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        # Each chunk is judged, and to hash an enum takes longer than all the rest of it: the rows of
+        # the table are looked up once for a state.
+        self._state = state
+        self._we_may_send = TRANSITIONS[state][self.role]
+        self._peer_may_send = TRANSITIONS[state][self.role.peer]
+
     def send(self, frame: Frame) -> None:
         """Note that we send this frame; raises LocalTurnError when it is not our turn."""
-        self._step(self.role, frame, LocalTurnError)
+        following = self._we_may_send.get(type(frame))
+        if following is None:
+            raise self._out_of_turn(LocalTurnError, self.role, frame)
+        if following is not self._state:
+            self._go_on(following, frame)
 
     def receive(self, frame: Frame) -> None:
         """Note that the peer sent this frame; raises RemoteTurnError when it was not its turn."""
-        self._step(self.role.peer, frame, RemoteTurnError)
-
-    def _step(self, sender: Role, frame: Frame, error: type[TurnError]) -> None:
-        following = TRANSITIONS[self.state][sender].get(type(frame))
+        following = self._peer_may_send.get(type(frame))
         if following is None:
-            raise error(sender.value, self.state.value, type(frame).__struct_config__.tag)  # type: ignore[arg-type]
+            raise self._out_of_turn(RemoteTurnError, self.role.peer, frame)
+        if following is not self._state:
+            self._go_on(following, frame)
+
+    def _go_on(self, following: State, frame: Frame) -> None:
+        """Change the state; the frames that say a protocol are among those that do."""
         self.state = following
         if isinstance(frame, frames.AuthChallenge | frames.AuthResponse | frames.AuthOk):
             self.protocol = max(frames.LEGACY_PROTOCOL, min(self.protocol, frame.protocol))
+
+    def _out_of_turn(self, error: type[TurnError], sender: Role, frame: Frame) -> TurnError:
+        return error(sender.value, self.state.value, str(type(frame).__struct_config__.tag))

@@ -96,6 +96,15 @@ def test_only_the_agent_or_only_the_coordinator_may_say_each_frame() -> None:
     assert said[C] == set(f.FromCoordinator.__args__)
 
 
+def test_a_frame_that_says_a_protocol_moves_the_conversation_on() -> None:
+    """So a frame that leaves the state as it is need not be asked for one."""
+    speaking = (f.AuthChallenge, f.AuthResponse, f.AuthOk)
+
+    for state, turns in TRANSITIONS.items():
+        for following in turns.values():
+            assert all(following.get(kind) is not state for kind in speaking)
+
+
 def test_a_rejected_session_has_no_future() -> None:
     """Nothing follows a rejection."""
     assert TRANSITIONS[State.REJECTED] == {A: {}, C: {}}
