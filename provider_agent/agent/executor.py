@@ -242,20 +242,21 @@ class Executor:
         return running.done(self._clock())
 
     async def _drive(self, running: RunningJob) -> None:
-        """Try the routes in order until one answers; a job is bound to the one whose bytes it sent."""
-        for route in running.routes:
-            running.route = route
+        """Try the routes in order until one answers; a job is bound to the one whose bytes it sent.
+
+        A backend may have filled up since the job was admitted: its limit holds for the second choice, too.
+        """
+        routes = running.routes
+        while True:
+            running.route = routes[0]
             try:
-                await self._relay(running, route)
-            except BackendUnreachable:
-                self.on_unreachable(route.backend.name)
-                if route is running.routes[-1]:
+                return await self._relay(running, routes[0])
+            except (BackendUnreachable, ModelNotFound) as error:
+                if isinstance(error, BackendUnreachable):
+                    self.on_unreachable(running.route.backend.name)
+                routes = with_room(routes[1:], self._active)
+                if not routes:
                     raise
-            except ModelNotFound:
-                if route is running.routes[-1]:
-                    raise
-            else:
-                return
 
     async def _relay(self, running: RunningJob, route: Route) -> None:
         """The hot path: every byte of the answer passes through the loop below."""

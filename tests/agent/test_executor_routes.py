@@ -97,6 +97,23 @@ async def test_a_job_goes_on_to_the_next_backend_when_one_is_unreachable() -> No
     assert bench.dead == ["dead"]
 
 
+async def test_a_backend_that_is_full_by_then_is_no_second_choice() -> None:
+    """The limit of a backend holds whatever became of the others; the coordinator may ask elsewhere."""
+    gate = asyncio.Event()
+    dead = ScriptedBackend(name="a", refuses=BackendUnreachable("down"))
+    small = ScriptedBackend(gate, name="b", max_concurrent=1)
+    outlet = RecordingOutlet()
+    async with executing(dead, small) as bench:
+        bench.executor.submit(job("first to a"), outlet)
+        bench.executor.submit(job("then to b"), outlet)
+        await bench.settle()
+        gate.set()
+        await bench.settle()
+
+    assert outlet.codes() == ["backend_unreachable", "done"]
+    assert small.most_open == 1
+
+
 async def test_the_last_backends_failure_is_the_jobs() -> None:
     """Nothing is left to try."""
     outlet = RecordingOutlet()
