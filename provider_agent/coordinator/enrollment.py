@@ -33,6 +33,11 @@ MAX_REMOTES = 4096
 
 _LONGEST_HOST = 253  # RFC 1035
 
+_FIELD = 2**255 - 19  # the coordinates of the curve are counted modulo this prime (RFC 8032)
+_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8})
+"""The y of the curve's eight points of small order, whose x differ in their sign alone."""
+
 _log = get_logger(__name__)
 
 
@@ -116,7 +121,7 @@ class Enrollment:
         if scheme is Scheme.BOUND and host not in self._server_names:
             return _unknown_host(host)
         try:
-            public_key = decode_exact(response.pubkey, "pubkey", exactly=PUBLIC_KEY_BYTES)
+            public_key = _read_key(response.pubkey)
             signature = decode_exact(response.signature, "signature", exactly=SIGNATURE_BYTES)
             Ed25519PublicKey.from_public_bytes(public_key).verify(
                 signature, signed_bytes(scheme, host, nonce)
@@ -175,6 +180,22 @@ class Failures:
         if times_s is None or len(times_s) < MAX_FAILURES:
             return 0.0
         return max(0.0, times_s[0] + FAILURES_WITHIN_S - now_s)
+
+
+def _read_key(text: str) -> bytes:
+    public_key = decode_exact(text, "pubkey", exactly=PUBLIC_KEY_BYTES)
+    if is_anybodys(public_key):
+        raise AuthError("pubkey is one that anybody could sign for")
+    return public_key
+
+
+def is_anybodys(public_key: bytes) -> bool:
+    """Whether signatures of this key can be made without a private one: it is a point of small order.
+
+    The library takes such keys, however they are spelled: a y may stand for itself less the prime.
+    """
+    y = int.from_bytes(public_key, "little") & ~(1 << 255)  # the top bit is the sign of x
+    return y % _FIELD in _SMALL_ORDER
 
 
 def _verdict(provider: Provider) -> Accepted | Rejected:

@@ -16,6 +16,7 @@ from provider_agent.coordinator.enrollment import (
     Enrollment,
     Failures,
     Rejected,
+    is_anybodys,
 )
 from provider_agent.coordinator.store.base import StoreError, digest, provider_id_of
 from provider_agent.coordinator.store.memory import MemoryStore
@@ -263,6 +264,44 @@ async def test_no_made_up_key_and_signature_are_accepted(pubkey: bytes, signatur
     enrollment = Enrollment(MemoryStore(), server_names=(HOST,), dev=True)
 
     assert isinstance(await enrollment.verify(b"n" * 32, response, HOST, ""), Rejected)
+
+
+PRIME = 2**255 - 19
+Y_OF_ORDER_8 = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+POINTS_OF_SMALL_ORDER = [
+    (y | sign << 255).to_bytes(32, "little")
+    for y in (0, 1, PRIME - 1, PRIME, PRIME + 1, Y_OF_ORDER_8, PRIME - Y_OF_ORDER_8)
+    for sign in (0, 1)
+]
+"""Every way to spell a public key that needs no private one."""
+
+
+@pytest.mark.parametrize("public_key", POINTS_OF_SMALL_ORDER, ids=bytes.hex)
+async def test_a_key_that_anybody_could_sign_for_is_refused(public_key: bytes) -> None:
+    """Else whoever shows one is the same agent, and none of them has proven anything."""
+    door = await Door(dev=True).open()
+    forged = AuthResponse(
+        pubkey=base64.b64encode(public_key).decode(),
+        signature=base64.b64encode((1).to_bytes(32, "little") + bytes(32)).decode(),
+        agent_version="1",
+        protocol=3,
+        scheme="ed25519-bound",
+    )
+
+    verdicts = {await door.enrollment.verify(bytes([n]) * 32, forged, HOST, "") for n in range(32)}
+
+    assert verdicts == {Rejected("bad_signature", "pubkey is one that anybody could sign for")}
+    assert await door.store.providers() == []
+
+
+def test_the_points_of_small_order_are_those_of_the_curve() -> None:
+    """Doubled, a point of order 8 has y = 0, which is to say x² = -y² (RFC 8032, edwards25519)."""
+    d = -121665 * pow(121666, -1, PRIME)
+
+    assert (d * Y_OF_ORDER_8**4 + 2 * Y_OF_ORDER_8**2 - 1) % PRIME == 0
+    assert not is_anybodys(Signer().public_key)
 
 
 async def test_an_address_that_keeps_guessing_has_to_wait() -> None:
