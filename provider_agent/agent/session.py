@@ -44,6 +44,9 @@ from provider_agent.transport.channel import Channel, ChannelClosed
 STEP_LIMIT_S = 10.0
 """How long each step of the handshake may take."""
 
+SHORTEST_HEARTBEAT_INTERVAL_MS = 1000
+"""Nobody can make the agent spin by asking for more heartbeats than this."""
+
 PROTOCOL_ERROR = 4003
 """The close code for a peer that breaks the protocol."""
 
@@ -140,9 +143,8 @@ class Session:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._channel.write())
                 accepted = await self._handshake()
-                tasks.create_task(
-                    self._duties.beat(self._channel.post, accepted.heartbeat_interval_ms / 1000)
-                )
+                interval_ms = max(accepted.heartbeat_interval_ms, SHORTEST_HEARTBEAT_INTERVAL_MS)
+                tasks.create_task(self._duties.beat(self._channel.post, interval_ms / 1000))
                 await self._serve()
         except* ChannelClosed as group:
             closed = _first(group)

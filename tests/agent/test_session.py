@@ -368,8 +368,11 @@ async def test_leaving_closes_cleanly_after_what_waits(identity: Identity) -> No
     assert (end.code, end.by_us) == (1000, True)
 
 
-async def test_heartbeats_come_at_the_interval_that_the_coordinator_asks_for(identity: Identity) -> None:
-    """The interval is the coordinator's; the numbers are made elsewhere."""
+@pytest.mark.parametrize(("asked_ms", "interval_s"), [(2500, 2.5), (1, 1.0)])
+async def test_heartbeats_come_at_the_interval_that_the_coordinator_asks_for(
+    identity: Identity, asked_ms: int, interval_s: float
+) -> None:
+    """But not faster than once a second: no coordinator can make the agent spin."""
     intervals: list[float] = []
 
     async def beat_once(post: Callable[[Frame], None], interval_s: float) -> None:
@@ -379,10 +382,10 @@ async def test_heartbeats_come_at_the_interval_that_the_coordinator_asks_for(ide
 
     async with session(identity, beat=beat_once) as stage:
         peer = ScriptedCoordinator(stage.peer)
-        await peer.welcome(heartbeat_interval_ms=2500)
+        await peer.welcome(heartbeat_interval_ms=asked_ms)
         await peer.until(Heartbeat)
 
-    assert intervals == [2.5]
+    assert intervals == [interval_s]
 
 
 async def test_a_cancel_for_nothing_is_answered(identity: Identity) -> None:
