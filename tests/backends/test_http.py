@@ -291,14 +291,14 @@ async def test_an_error_event_ends_the_answer_and_keeps_its_usage(
 async def test_silence_before_the_first_byte_has_its_own_limit(
     http: EngineHttp, engine: FakeEngine, script: Answer
 ) -> None:
-    """With headers or without; a long prefill is not an idle engine."""
+    """With headers or without, at most so long; a long prefill is not an idle engine (field note 17)."""
     engine.will_answer(script)
 
     assert type((await fail(http, engine, call(first_byte_s=0.05)))[1]) is FirstByteTimeout
 
 
 async def test_silence_in_the_middle_is_an_idle_engine(http: EngineHttp, engine: FakeEngine) -> None:
-    """The limit for the first byte does not count any more."""
+    """Not only a whole job has a limit; the one for the first byte does not count here (field note 17)."""
     engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
     relayed, error = await fail(http, engine, call(idle_s=0.05))
 
