@@ -6,6 +6,7 @@ limit is relayed as it comes, and its verdict follows.
 
 import json
 import re
+from itertools import accumulate
 from typing import Any, Final
 
 from provider_agent.backends import facts, failures
@@ -16,8 +17,10 @@ _EDGE_BYTES: Final = 16 * 1024
 """Where usage is looked for in a document that is too long to hold: llama.cpp has it first, others last."""
 
 _WHITESPACE: Final = b" \t\r\n"
-_OUTSIDE_TEXT: Final = re.compile(rb'["{}\[\]]')
-_INSIDE_TEXT: Final = re.compile(rb'["\\]')
+_PIECE_BYTES: Final = 4096
+_SIGN: Final = re.compile(rb'\\["\\]|["{}\[\]]')
+_SIGNS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # +1 and -1 as signed bytes
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _USAGE: Final = re.compile(r'"usage"\s*:\s*(?=\{)')
 
 
@@ -112,33 +115,57 @@ class DocumentScanner:
 
 
 class Nesting:
-    """Finds the end of a JSON value by its brackets, however its bytes are split."""
+    """Finds the end of a JSON value by its brackets, however its bytes are split.
+
+    Works at C speed, since an answer may be nothing but brackets: without escapes, every second
+    stretch between quotes is text. Only the few bytes in which the value ends are looked at one by one.
+    """
 
     def __init__(self) -> None:
         self._depth = 0
         self._is_in_text = False
-        self._skips_next = False
+        self._backslash = b""  # the last byte so far, if it may escape the next one
 
     def feed(self, data: bytes) -> int | None:
         """Where in `data` the value ends: the index after its last bracket; None if it goes on."""
-        at = 0
-        if self._skips_next and data:
-            at, self._skips_next = 1, False
-        while match := (_INSIDE_TEXT if self._is_in_text else _OUTSIDE_TEXT).search(data, at):
-            at = match.end()
-            match match[0]:
-                case b'"':
-                    self._is_in_text = not self._is_in_text
-                case b"\\":
-                    self._skips_next = at == len(data)
-                    at += 1
-                case b"{" | b"[":
-                    self._depth += 1
-                case _:
-                    self._depth -= 1
-                    if self._depth <= 0:
-                        return at
+        for start in range(0, len(data), _PIECE_BYTES):
+            end = self._feed_piece(data[start : start + _PIECE_BYTES])
+            if end is not None:
+                return start + end
         return None
+
+    def _feed_piece(self, data: bytes) -> int | None:
+        carried = len(self._backslash)
+        piece = self._backslash + data
+        backslashes = len(piece) - len(piece.rstrip(b"\\"))
+        size = len(piece) - backslashes % 2
+        piece, self._backslash = piece[:size], piece[size:]
+        stretches = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        signs = b"".join(stretches[self._is_in_text :: 2]).translate(_SIGNS, _NO_BRACKETS)
+        closing = signs.count(b"\xff")
+        if closing >= self._depth and self._reaches_end(signs):
+            return self._end_in(piece) - carried
+        self._depth += len(signs) - 2 * closing
+        self._is_in_text ^= len(stretches) % 2 == 0
+        return None
+
+    def _reaches_end(self, signs: bytes) -> bool:
+        return min(accumulate(memoryview(signs).cast("b")), default=1) <= -self._depth
+
+    def _end_in(self, piece: bytes) -> int:
+        """Where the value ends in the piece in which it does."""
+        depth, is_in_text = self._depth, self._is_in_text
+        for sign in _SIGN.finditer(piece):
+            match sign[0]:
+                case b'"':
+                    is_in_text = not is_in_text
+                case b"{" | b"[" if not is_in_text:
+                    depth += 1
+                case b"}" | b"]" if not is_in_text:
+                    depth -= 1
+                    if depth <= 0:
+                        return sign.end()
+        raise AssertionError("the value does not end in this piece")
 
 
 def _usage_in_part(part: bytes) -> dict[str, Any]:

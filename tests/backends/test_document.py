@@ -1,6 +1,7 @@
 """One JSON document, fed by hand."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -161,4 +162,49 @@ def test_the_last_brace_is_found(value: object, borders: list[int]) -> None:
     nesting = Nesting()
     ends = [nesting.feed(piece) for piece in split(body, borders)]
 
+    assert [end is None for end in ends] == [True] * (len(ends) - 1) + [False]
+
+
+def end_sign_by_sign(data: bytes) -> int | None:
+    """The slow way to find the end of what begins with a bracket."""
+    depth, is_in_text, at = 0, False, 0
+    while at < len(data):
+        sign = data[at : at + 1]
+        at += 1
+        if sign == b"\\" and data[at : at + 1] in (b'"', b"\\"):
+            at += 1
+        elif sign == b'"':
+            is_in_text = not is_in_text
+        elif not is_in_text and sign in (b"{", b"["):
+            depth += 1
+        elif not is_in_text and sign in (b"}", b"]"):
+            depth -= 1
+            if depth == 0:
+                return at
+    return None
+
+
+@given(st.text('"\\{}[]a', max_size=60).map(str.encode), BORDERS)
+def test_the_end_is_the_same_one_however_it_is_looked_for(data: bytes, borders: list[int]) -> None:
+    """Whether the brackets make sense or not, and wherever the bytes are cut."""
+    nesting, at, found = Nesting(), 0, None
+    for piece in split(b"{" + data, borders):
+        end = nesting.feed(piece)
+        if end is not None:
+            found = at + end
+            break
+        at += len(piece)
+
+    assert found == end_sign_by_sign(b"{" + data)
+
+
+@pytest.mark.parametrize("unit", [b"[],", b"[[[[]]]],", b'"",', b'"\\"",', b"[" * 99 + b"]" * 99 + b","])
+def test_no_answer_keeps_the_event_loop_busy(unit: bytes) -> None:
+    """One that is all brackets and quotes is found out as fast as it comes."""
+    body = b'{"data":[' + unit * (4 * MAX_HELD_BYTES // len(unit)) + b"0]}"
+    nesting = Nesting()
+    began_s = time.process_time()
+    ends = [nesting.feed(body[at : at + 65536]) for at in range(0, len(body), 65536)]
+
+    assert time.process_time() - began_s < 0.5
     assert [end is None for end in ends] == [True] * (len(ends) - 1) + [False]
