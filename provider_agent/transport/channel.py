@@ -249,9 +249,13 @@ class Channel:
         return lane
 
     async def _lane_with_room(self, job_id: str) -> Lane:
-        """The job's lane, once it has room. An outcome in it is that of an earlier attempt: it goes first."""
+        """The job's lane, once it has room. An outcome in it is that of an earlier attempt: it goes first.
+
+        As long as something of the lane leaves now and then, a slow line is not mistaken for a stuck peer.
+        """
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._backpressure_timeout_s):
+            async with asyncio.timeout(self._backpressure_timeout_s) as limit:
                 while True:
                     lane = self._lanes.get(job_id) or self._open_lane(job_id)
                     if lane.waiting_bytes < self._lane_bytes and lane.outcome is None:
@@ -259,6 +263,7 @@ class Channel:
                     lane.room = lane.room or asyncio.Event()
                     lane.room.clear()
                     await lane.room.wait()
+                    limit.reschedule(loop.time() + self._backpressure_timeout_s)
         except TimeoutError:
             raise BackpressureTimeout(job_id, self._backpressure_timeout_s) from None
 

@@ -95,6 +95,18 @@ class StuckSocket(MemorySocket):
         self._flows.set()
 
 
+class SlowSocket(MemorySocket):
+    """Takes every message, but each takes its time, as on a thin line."""
+
+    def __init__(self, *, takes_s: float) -> None:
+        super().__init__()
+        self._takes_s = takes_s
+
+    async def send(self, message: bytes) -> None:
+        await asyncio.sleep(self._takes_s)
+        await super().send(message)
+
+
 class StepSocket(MemorySocket):
     """Takes one message for each `step`, so that a test decides what happens between two."""
 

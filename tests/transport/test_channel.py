@@ -31,6 +31,7 @@ from provider_agent.transport.channel import (
 from tests.fakes.peers import serving_link
 from tests.fakes.sockets import (
     MemorySocket,
+    SlowSocket,
     SocketThatCloses,
     StepSocket,
     StuckSocket,
@@ -341,6 +342,14 @@ async def test_a_lane_that_stays_full_ends_in_a_timeout() -> None:
         assert b"".join(f.data for f in frames_of(socket.sent) if isinstance(f, JobChunk)) == (
             b"x" * 10 + b"y" * 10
         )
+
+
+async def test_a_slow_line_is_not_mistaken_for_a_stuck_peer() -> None:
+    """It took bytes all the time, if not all of them within the limit: a job on a thin uplink lives on."""
+    channel = agent_channel(SlowSocket(takes_s=0.04), lane_bytes=1, backpressure_timeout_s=0.25)
+    async with writing(channel):
+        await channel.relay("j", b"x" * 10 * MERGED_BYTES)
+        await channel.relay("j", b"y")
 
 
 async def test_a_timeout_of_the_caller_is_not_mistaken_for_back_pressure() -> None:
