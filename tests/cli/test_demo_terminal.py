@@ -94,7 +94,7 @@ class ConsoleThatLooks(Console):
 
 def test_a_finished_answer_leaves_the_moving_part_before_it_is_printed() -> None:
     """Else the tall moving part is drawn once more below it, and takes lines of the page with it."""
-    screen = ConsoleThatLooks(file=io.StringIO(), width=80)
+    screen = ConsoleThatLooks(file=io.StringIO(), width=120)
     with TerminalView(screen) as view:
         view.asked("Why?", "simulated-7b")
         view.said(Said("Because."), MEASURED)
