@@ -313,8 +313,12 @@ class Agent:
         self._asked_to_leave.set()
 
     async def _leave(self) -> None:
-        """Once asked: refuse new jobs, say so at once, finish what runs, close, and be gone."""
+        """Once asked: refuse new jobs, say so at once, finish what runs, close, and be gone.
+
+        A job that has ended may wait for a thin line yet: its last bytes get what is left of the time.
+        """
         await self._asked_to_leave.wait()
+        end_s = self._clock() + self._leave_within_s
         log.info("draining", active_jobs=len(self._executor.running), within_s=self._leave_within_s)
         self._tell("draining", {"active_jobs": len(self._executor.running)})
         self._executor.draining = True
@@ -322,7 +326,7 @@ class Agent:
         await self._executor.drain(self._leave_within_s)
         self._left.set()
         if self._session is not None:
-            await self._session.leave()
+            await self._session.leave(within_s=end_s - self._clock())
 
 
 _NOT_OUR_FAULT = frozenset({ErrorCode.CANCELLED, ErrorCode.BAD_REQUEST, ErrorCode.REQUEST_TOO_LARGE})

@@ -132,9 +132,9 @@ class Session:
         if self._channel.protocol <= LEGACY_PROTOCOL:  # which has no capabilities_ok
             self._duties.on_announced(capabilities.revision)
 
-    async def leave(self) -> None:
-        """Send what still waits, then close: the process is going."""
-        await self._channel.close(1000, "the agent is leaving")
+    async def leave(self, within_s: float = 0.0) -> None:
+        """Send what still waits, for so long if it must be, then close: the process is going."""
+        await self._channel.close(1000, "the agent is leaving", within_s=within_s)
 
     async def run(self) -> SessionEnd:
         """Serve until the session ends; its jobs end with it."""

@@ -330,11 +330,11 @@ class Channel:
 
     # --- the end --------------------------------------------------------------------------
 
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Send what waits, for a second at most, then say goodbye; never raises."""
+    async def close(self, code: int = 1000, reason: str = "", *, within_s: float = 0.0) -> None:
+        """Send what waits, for `within_s` or else for a second at most, then say goodbye; never raises."""
         if self._closed is None:
             with contextlib.suppress(ChannelClosed, TimeoutError):
-                async with asyncio.timeout(self._flush_timeout_s):
+                async with asyncio.timeout(max(within_s, self._flush_timeout_s)):
                     await self._flush()
         self._end(ChannelClosed(code, reason, by_us=True))
         await self._socket.close(code, reason)

@@ -566,6 +566,19 @@ async def test_close_does_not_wait_for_a_stuck_peer() -> None:
     assert socket.closed.code == 4003
 
 
+async def test_close_takes_the_time_that_it_is_given() -> None:
+    """Whoever leaves with grace has the last bytes of its jobs arrive over a thin line, too."""
+    socket = StuckSocket()
+    channel = agent_channel(socket, flush_timeout_s=0.01)
+    async with writing(channel):
+        channel.post(BEAT)
+        await socket.stuck.wait()
+        asyncio.get_running_loop().call_later(0.05, socket.release)
+        await channel.close(within_s=5)
+
+    assert len(socket.sent) == 1
+
+
 async def test_a_closed_channel_takes_nothing_and_says_so_to_chunks_only() -> None:
     """Late refusals and outcomes of a dead session are dropped in silence; a job learns that it is alone."""
     socket = MemorySocket()
