@@ -262,7 +262,7 @@ class AcceptedSocket:
     async def send(self, message: bytes) -> None:
         try:
             await self.response.send_frame(message, WSMsgType.TEXT)
-        except ConnectionResetError as error:
+        except ConnectionError as error:
             raise (self._ended or ChannelClosed(None, in_words(error))).again() from error
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -276,7 +276,7 @@ class AcceptedSocket:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self.response.close(code=code, message=_fitting(reason).encode())
-        except (TimeoutError, ConnectionResetError):
+        except (TimeoutError, ConnectionError):
             self._transport.abort()
 
     def _control(self, first_byte: bytes, payload: bytes) -> None:

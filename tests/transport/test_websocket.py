@@ -252,6 +252,27 @@ async def test_an_accepted_socket_says_goodbye_in_bounded_time_too() -> None:
             await done.wait()
 
 
+async def test_an_agent_that_is_reset_while_the_coordinator_writes_ends_as_lost() -> None:
+    """Whatever the library raises there, it leaves as the end of the channel."""
+    ends: asyncio.Queue[BaseException] = asyncio.Queue()
+    stuck = asyncio.Event()
+
+    async def write(accepted: AcceptedSocket) -> None:
+        asyncio.get_running_loop().call_soon(stuck.set)
+        try:
+            await fill(accepted)
+        except Exception as error:
+            ends.put_nowait(error)
+
+    async with websocket_server(write) as url, asyncio.timeout(5):
+        async with mute_client(url):
+            await stuck.wait()
+        end = await ends.get()
+
+    assert isinstance(end, ChannelClosed)
+    assert (end.code, end.by_us) == (None, False)
+
+
 async def fill(some: DialledSocket | AcceptedSocket) -> None:
     while True:
         await some.send(b"x" * 1_000_000)
@@ -264,6 +285,7 @@ async def fill(some: DialledSocket | AcceptedSocket) -> None:
         test_an_accepted_socket_says_goodbye_in_bounded_time_too,
         test_a_half_open_server_is_noticed,
         test_a_half_open_agent_is_noticed,
+        test_an_agent_that_is_reset_while_the_coordinator_writes_ends_as_lost,
     ],
 )
 def test_the_other_event_loop_keeps_the_same_promises(claim: Callable[[], Coroutine[Any, Any, None]]) -> None:

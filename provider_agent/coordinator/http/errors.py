@@ -97,7 +97,7 @@ async def openai_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         return _translate(error)
-    except ConnectionResetError:  # the client left while we wrote to it
+    except ConnectionError:  # the client left while we wrote to it
         return web.Response(status=_CLIENT_IS_GONE)
     except Exception:
         log.exception("request_crashed", path=request.path)

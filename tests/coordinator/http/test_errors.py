@@ -84,6 +84,13 @@ async def test_a_defect_of_ours_is_a_500_that_says_nothing_of_itself() -> None:
         assert "secret" not in await response.text()
 
 
+@pytest.mark.parametrize("lost", [ConnectionResetError("closing"), ConnectionError("Connection lost")])
+async def test_a_client_that_left_is_no_defect_of_ours(lost: ConnectionError) -> None:
+    """The library names a connection that was lost during a wait otherwise than one lost before."""
+    async with server(lost) as client, client.get("/v1/thing") as response:
+        assert response.status == 499
+
+
 async def test_a_defect_in_the_middle_of_an_answer_cuts_it() -> None:
     """No second answer is written into the first."""
     async with server(KeyError("late"), after=b"half") as client, client.get("/v1/thing") as response:
