@@ -13,6 +13,7 @@ from provider_agent.agent.executor import Executor, ExecutorLimits
 from provider_agent.agent.heartbeat import ExecutorView, beat, build
 from provider_agent.agent.identity import Identity
 from provider_agent.agent.outcomes import EndedJob
+from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import Credentials, Duties, Session
 from provider_agent.agent.status import StatusSource, status_page
@@ -298,10 +299,13 @@ class Agent:
         channel = Channel(socket, Link(Role.AGENT), backpressure_timeout_s=timeout_s)
         self._session = Session(channel, self._executor, self._credentials, duties)
         try:
-            return await self._session.run()
+            end = await self._session.run()
         finally:
             self._session = None
             self._tell("disconnected", {})
+        if end.auth_failed is not None and end.auth_failed.code == UNKNOWN_IDENTITY:
+            self._credentials.identity.forget_provider_id(self._credentials.server_host)
+        return end
 
     async def _beat(self, post: Callable[[Frame], None], interval_s: float) -> None:
         await beat(post, self._heartbeat, interval_s, self._clock, self._beat_now)

@@ -15,6 +15,7 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -103,9 +104,16 @@ class Identity:
     def remember_provider_id(self, server_host: str, provider_id: str) -> None:
         """Keep what the coordinator calls us; a disk that refuses costs a warning, not the session."""
         ids = self._read_ids()
-        if ids.get(server_host) == provider_id:
-            return
-        ids[server_host] = provider_id
+        if ids.get(server_host) != provider_id:
+            self._write_ids(ids | {server_host: provider_id})
+
+    def forget_provider_id(self, server_host: str) -> None:
+        """The coordinator does not know us any more: from now on an enrolment code is of use again."""
+        ids = self._read_ids()
+        if ids.pop(server_host, None) is not None:
+            self._write_ids(ids)
+
+    def _write_ids(self, ids: Mapping[str, str]) -> None:
         try:
             _replace(self._ids_path, json.dumps(ids, indent=2, sort_keys=True).encode() + b"\n")
         except OSError as error:

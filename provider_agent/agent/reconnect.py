@@ -19,6 +19,9 @@ REPLACED = 75
 REJECTED = 78
 """Exit code: only the operator can help."""
 
+UNKNOWN_IDENTITY = "unknown_identity"
+"""The refusal of a coordinator that does not know us, or no more: its data may be gone."""
+
 FIRST_WAIT_S = 1.0
 CAP_S = 60.0
 HEALTHY_AFTER_S = 60.0
@@ -166,10 +169,13 @@ _ASK_FOR_A_CODE = (
     "ask the coordinator's operator for a new enrolment code and set coordinator.enrollment_code"
 )
 _REMEDIES = {
-    "unknown_identity": _ASK_FOR_A_CODE,
+    UNKNOWN_IDENTITY: _ASK_FOR_A_CODE,
     "enrollment_invalid": _ASK_FOR_A_CODE,
     "enrollment_expired": _ASK_FOR_A_CODE,
-    "revoked": "its operator has withdrawn this agent's access: ask for a new enrolment code",
+    "revoked": (
+        "its operator has withdrawn the access of this identity: ask there, and enrol a new one "
+        "(identity.key_path) with a new enrolment code"
+    ),
     "bad_signature": "check that coordinator.url names the host by which the coordinator knows itself",
     "protocol_unsupported": "update the agent",
 }

@@ -236,6 +236,18 @@ def test_a_provider_id_is_kept_for_each_coordinator(path: Path) -> None:
     assert (again.provider_id("a.example"), again.provider_id("b.example")) == ("prov-3", "prov-2")
 
 
+def test_a_coordinator_that_forgot_us_is_forgotten(path: Path) -> None:
+    """Only there the next start may use an enrolment code again."""
+    identity = Identity.load_or_create(path)
+    identity.remember_provider_id("a.example", "prov-1")
+    identity.remember_provider_id("b.example", "prov-2")
+    identity.forget_provider_id("a.example")
+    identity.forget_provider_id("c.example")
+
+    again = Identity.load_or_create(path)
+    assert (again.provider_id("a.example"), again.provider_id("b.example")) == (None, "prov-2")
+
+
 def test_the_ids_file_is_replaced_as_a_whole(path: Path) -> None:
     """A crash leaves the old one or the new one; nothing else stays behind."""
     identity = Identity.load_or_create(path)
