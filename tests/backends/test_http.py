@@ -148,6 +148,19 @@ async def test_leaving_closes_the_engines_connection_at_once(http: EngineHttp, e
     assert min(took_ms) < 1
 
 
+async def test_the_connection_is_closed_when_leaving_returns(http: EngineHttp, engine: FakeEngine) -> None:
+    """Not merely about to be: what follows is the slot of another job (field note 6)."""
+    engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
+    async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
+        await anext(aiter(reply))
+        transport = reply._content._protocol.transport
+        assert transport is not None
+        connected = transport.get_extra_info("socket")
+        assert connected.fileno() >= 0
+
+    assert connected.fileno() == -1
+
+
 @pytest.mark.parametrize("script", [sse(before_headers=Act.SILENCE), sse(chat_chunk("a"), Act.SILENCE)])
 async def test_a_cancel_closes_the_engines_connection_wherever_it_is(
     http: EngineHttp, engine: FakeEngine, script: Answer
@@ -315,16 +328,18 @@ async def test_an_end_mark_and_then_silence_is_no_idle_engine(http: EngineHttp, 
 async def test_the_time_in_which_nobody_takes_bytes_is_not_the_engines(
     http: EngineHttp, engine: FakeEngine
 ) -> None:
-    """A slow client must not make a healthy engine look dead."""
-    engine.will_answer(sse(chat_chunk("a"), chat_chunk("b", "stop"), DONE))
+    """A slow client must not make a healthy engine look dead, which has more to say when it is back."""
+    gate = asyncio.Event()
+    engine.will_answer(sse(chat_chunk("a"), gate, chat_chunk("b", "stop"), DONE))
     loop = asyncio.get_running_loop()
     passed = loop.create_future()
 
-    async with asyncio.timeout(LATE_S), http.open(engine.url, call(idle_s=0.02)) as reply:
+    async with asyncio.timeout(LATE_S), http.open(engine.url, call(idle_s=0.05)) as reply:
         pieces = aiter(reply)
         first = await anext(pieces)
-        loop.call_later(0.1, passed.set_result, None)
+        loop.call_later(0.15, passed.set_result, None)
         await passed
+        gate.set()
 
         assert (
             first + b"".join([data async for data in pieces])

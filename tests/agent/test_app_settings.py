@@ -1,0 +1,135 @@
+"""What the operator settles reaches the part that keeps it, through the whole agent."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from provider_agent.protocol.frames import Capabilities, Limits
+from tests.fakes.engine import Act, Answer, FakeEngine, chat_chunk, sse, whole_chat
+from tests.fakes.peers import ScriptedCoordinator
+from tests.fakes.running import Process, agent, with_models
+
+
+async def test_what_the_operator_says_of_models_is_what_is_offered_and_run(tmp_path: Path) -> None:
+    """Exposed, hidden, renamed, priced: in the offer, and when a job asks for it (field note 24)."""
+    offers: list[Capabilities] = []
+    codes: list[str] = []
+    async with FakeEngine(models=("tiny", "tiny-base", "other")) as engine:
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            offers.append(await with_models(peer))
+            for model in ("tiny-base", "other"):
+                await peer.dispatch(model, model)
+                codes.append((await peer.answer(model)).error.error_code)
+            await peer.dispatch("j", "small")
+            codes.append(type((await peer.answer("j")).outcome).__name__)
+            process.stop.set()
+
+        async with agent(
+            tmp_path,
+            play,
+            engine,
+            MODELS__EXPOSE="tiny*, small",
+            MODELS__HIDE="*-base",
+            MODELS__ALIASES="small=tiny",
+            PRICING__DEFAULT_INPUT_PER_1M="5",
+            PRICING__DEFAULT_OUTPUT_PER_1M="7",
+        ) as process:
+            pass
+
+    assert [(m.model_id, m.input_per_1m, m.output_per_1m) for m in offers[0].models] == [
+        ("small", 5, 7),
+        ("tiny", 5, 7),
+    ]
+    assert codes == ["model_not_loaded", "model_not_loaded", "JobDone"]
+    assert [post.json()["model"] for post in engine.posts] == ["tiny"]
+
+
+async def test_what_the_operator_allows_is_told_and_kept(tmp_path: Path) -> None:
+    """Jobs at once, their size, the length and the price in tokens of their answers."""
+    gate = asyncio.Event()
+    told: list[Limits] = []
+    codes: dict[str, str] = {}
+    async with FakeEngine() as engine:
+        engine.will_answer(sse(gate, *whole_chat().steps))
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            told.append((await with_models(peer)).limits)
+            await peer.dispatch("first", "tiny", {"messages": [], "stream": True})
+            await peer.dispatch("second", "tiny")
+            await peer.dispatch("big", "tiny", {"prompt": "x" * 2000})
+            for job_id in ("second", "big"):
+                codes[job_id] = (await peer.answer(job_id)).error.error_code
+            gate.set()
+            assert (await peer.answer("first")).done.tokens.output == 2
+            await peer.dispatch("third", "tiny")
+            codes["third"] = (await peer.answer("third")).error.error_code
+            process.stop.set()
+
+        async with agent(
+            tmp_path,
+            play,
+            engine,
+            LIMITS__MAX_CONCURRENT="1",
+            LIMITS__MAX_JOB_BYTES="1024",
+            LIMITS__MAX_TOKENS_PER_MINUTE="5",
+            LIMITS__MAX_OUTPUT_TOKENS="99",
+        ) as process:
+            pass
+
+    assert told == [Limits(max_concurrent_total=1, max_tokens_per_minute=5, max_job_bytes=1024)]
+    assert codes == {"second": "out_of_capacity", "big": "request_too_large", "third": "rate_limited"}
+    assert [post.json()["max_tokens"] for post in engine.posts] == [99]
+
+
+@pytest.mark.parametrize(
+    ("setting", "script", "code"),
+    [
+        ("LIMITS__FIRST_BYTE_TIMEOUT_S", sse(before_headers=Act.SILENCE), "first_byte_timeout"),
+        ("LIMITS__IDLE_TIMEOUT_S", sse(chat_chunk("a"), Act.SILENCE), "idle_timeout"),
+    ],
+)
+async def test_an_engine_that_hangs_is_left_when_the_operator_says(
+    tmp_path: Path, setting: str, script: Answer, code: str
+) -> None:
+    """Before its first byte, and in the middle (field note 17)."""
+    codes: list[str] = []
+    async with FakeEngine() as engine:
+        engine.will_answer(script)
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await peer.dispatch("j", "tiny", {"messages": [], "stream": True})
+            codes.append((await peer.answer("j")).error.error_code)
+            process.stop.set()
+
+        async with agent(tmp_path, play, engine, process=None, **{setting: "0.1"}) as process:
+            pass
+
+    assert codes == [code]
+
+
+async def test_an_engine_that_a_job_finds_dead_is_not_offered_any_more(tmp_path: Path) -> None:
+    """The next offer is without it, long before the next look (field note 25)."""
+    offers: list[Capabilities] = []
+    codes: list[str] = []
+    async with FakeEngine() as engine:
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await engine.stop()
+            await peer.dispatch("j", "tiny")
+            offers.append(await peer.until(Capabilities))
+            codes.append((await peer.answer("j")).error.error_code)
+            process.stop.set()
+
+        async with agent(tmp_path, play, engine) as process:
+            pass
+
+    assert codes == ["backend_unreachable"]
+    assert offers[0].models == ()
