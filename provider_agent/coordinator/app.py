@@ -19,6 +19,7 @@ from provider_agent.coordinator.http.agents import AgentDoor
 from provider_agent.coordinator.http.counting import count_jobless
 from provider_agent.coordinator.http.errors import openai_errors
 from provider_agent.coordinator.http.openai import OpenAIDoor
+from provider_agent.coordinator.http.server import Runner
 from provider_agent.coordinator.observer import Observer, OnEvent
 from provider_agent.coordinator.revocation import expel_revoked
 from provider_agent.coordinator.store.base import Store
@@ -139,9 +140,7 @@ async def _serve(
     2. New jobs are refused, and those that run get time to end.
     3. Agents are told to come back to whoever follows, and the port is closed.
     """
-    runner = web.AppRunner(
-        parts.app, handler_cancellation=True, access_log=None, shutdown_timeout=HANDLERS_GRACE_S
-    )
+    runner = Runner(parts.app, handler_cancellation=True, access_log=None, shutdown_timeout=HANDLERS_GRACE_S)
     await runner.setup()
     try:
         await _listen(runner, config, tls)

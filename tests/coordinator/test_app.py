@@ -36,6 +36,7 @@ class Running:
     )
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     events: list[str] = field(default_factory=list)
+    port: int = 0
     url: str = ""
     agents_url: str = ""
     exit_code: int | None = None
@@ -68,6 +69,7 @@ async def running(config: CoordinatorConfig) -> AsyncIterator[Running]:
 
         tasks.create_task(serve())
         address = await it.listening
+        it.port = int(str(address["port"]))
         it.url, it.agents_url = str(address["url"]), str(address["agents_url"])
         try:
             yield it
@@ -166,6 +168,17 @@ async def test_a_job_that_does_not_end_holds_up_a_stop_for_a_bounded_time() -> N
             with pytest.raises(ChannelClosed):
                 await agent.until(AuthFailed)
     assert it.exit_code == 0
+
+
+async def test_a_request_that_is_no_http_is_refused_in_the_usual_shape() -> None:
+    """The port is one whose connections do not quote a client's bytes."""
+    async with running(dev()) as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nAuthorization: Bearer sk-\x01\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
 
 
 async def test_with_a_certificate_it_speaks_tls(tmp_path: Path) -> None:

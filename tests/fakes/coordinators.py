@@ -16,6 +16,7 @@ from provider_agent.coordinator.enrollment import Accepted, Enrollment, Rejected
 from provider_agent.coordinator.events import Event
 from provider_agent.coordinator.http.errors import openai_errors
 from provider_agent.coordinator.http.openai import OpenAIDoor
+from provider_agent.coordinator.http.server import Runner
 from provider_agent.coordinator.session import Peer, Session, SessionTimes
 from provider_agent.coordinator.store.base import StoreError
 from provider_agent.coordinator.store.memory import MemoryStore
@@ -160,7 +161,7 @@ async def front(
         app = web.Application(client_max_size=max_body_bytes, middlewares=[openai_errors])
         admission = Admission(MemoryStore(), dev=dev)
         OpenAIDoor(inner.dispatcher, admission, keepalive_s=keepalive_s, created=1_700_000_000).add_to(app)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

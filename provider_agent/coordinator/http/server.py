@@ -1,0 +1,92 @@
+"""Connections as this server holds them: patient for a while, and discreet about mistakes; knows no route.
+
+The library answers what is no HTTP with the client's own bytes, and logs them with a traceback: a
+wrong Content-Length is enough to get a prompt there, a stray control character to get a key there.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from provider_agent.coordinator.http.errors import error_response
+from provider_agent.telemetry.logs import get_logger
+
+HEAD_PATIENCE_S = 30.0
+"""How long a new connection may take until its first request has a whole head."""
+
+log = get_logger(__name__)
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_head_due", "_head_patience_s")
+
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        head_patience_s: float = HEAD_PATIENCE_S,
+        **options: Any,
+    ) -> None:
+        super().__init__(manager, loop=loop, **options)
+        self._head_patience_s = head_patience_s
+        self._head_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_due = self._loop.call_later(self._head_patience_s, self._give_up_without_head)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+        super().connection_lost(exc)
+
+    def _give_up_without_head(self) -> None:
+        if self._request_count == 0:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the request
+    ) -> web.StreamResponse:
+        """Answer what got past the application: what is no HTTP, and what its outermost part raised."""
+        self._tell(exc, is_ours=status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer was begun already")
+        if status == HTTPStatus.BAD_REQUEST:
+            response = error_response(status, "bad_request", "the request is not valid HTTP")
+        else:
+            response = error_response(status, "internal", "the coordinator failed on this request")
+        response.force_close()
+        return response
+
+    def log_exception(self, *_: Any, **options: Any) -> None:
+        """What came up outside of any handler; of a body that is read only to be thrown away, no matter."""
+        error = options.get("exc_info")
+        self._tell(error, is_ours=not isinstance(error, web.RequestPayloadError))
+
+    def _tell(self, error: object, *, is_ours: bool) -> None:
+        """By its class alone: the text of an error may quote the request."""
+        (log.error if is_ours else log.debug)("connection_failed", error=type(error).__name__)
+
+
+class _Server(web.Server):
+    """Makes connections of our kind."""
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """Serves an application over connections of our kind; takes their `head_patience_s`, too."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
