@@ -106,3 +106,32 @@ class Watch:
             self._give_up()
         else:
             self._judge()
+
+
+class Ear(asyncio.Protocol):
+    """Stands before the protocol of a transport, and tells of every byte that arrives.
+
+    For a library that tells of whole messages only: one may take longer than a peer may be silent.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol, liveness: Liveness) -> None:
+        self._liveness = liveness
+        self._now_s = asyncio.get_running_loop().time
+        self._receive = protocol.data_received
+        self._protocol = protocol
+
+    def data_received(self, data: bytes) -> None:
+        self._liveness.heard_s = self._now_s()
+        self._receive(data)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)

@@ -35,7 +35,7 @@ from provider_agent.transport.dialling import (
     server_host,
     tls_context,
 )
-from provider_agent.transport.liveness import DEAD_AFTER_S, PING_AFTER_S, Liveness, Watch
+from provider_agent.transport.liveness import DEAD_AFTER_S, PING_AFTER_S, Ear, Liveness, Watch
 
 __all__ = ["AcceptedSocket", "DialError", "DialOptions", "DialledSocket", "accept", "dial", "server_host"]
 
@@ -211,14 +211,18 @@ async def accept(
     if request.transport is None:
         raise ChannelClosed(None, "lost during the handshake")
     _set_low_delay(request.transport)
-    return AcceptedSocket(response, request.transport, ping_after_s, dead_after_s)
+    liveness = Liveness(
+        asyncio.get_running_loop().time(), ping_after_s=ping_after_s, dead_after_s=dead_after_s
+    )
+    request.transport.set_protocol(Ear(request.protocol, liveness))
+    return AcceptedSocket(response, request.transport, liveness, silent_for_s=ping_after_s + dead_after_s)
 
 
 class AcceptedSocket:
     """The coordinator's end of a WebSocket.
 
     Pings and pongs go to the transport directly: the library's way may wait for a peer that does
-    not read, and the reader, who answers pings, must not. Life is seen by whole messages.
+    not read, and the reader, who answers pings, must not.
 
     Attributes:
         response: what the HTTP handler returns in the end.
@@ -228,15 +232,14 @@ class AcceptedSocket:
         self,
         response: "web.WebSocketResponse[Literal[False]]",
         transport: asyncio.Transport,
-        ping_after_s: float,
-        dead_after_s: float,
+        liveness: Liveness,
+        *,
+        silent_for_s: float,
     ) -> None:
         self.response = response
         self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._silent_for_s = ping_after_s + dead_after_s
+        self._silent_for_s = silent_for_s
         self._ended: ChannelClosed | None = None
-        liveness = Liveness(self._loop.time(), ping_after_s=ping_after_s, dead_after_s=dead_after_s)
         self._watch = Watch(
             liveness,
             is_reading=lambda: _is_reading(transport),
@@ -247,7 +250,6 @@ class AcceptedSocket:
     async def receive(self) -> bytes:
         while True:
             message = await self.response.receive()
-            self._watch.liveness.heard_s = self._loop.time()
             match message.type:
                 case WSMsgType.TEXT | WSMsgType.BINARY:
                     data: bytes = message.data

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.transport.liveness import LATE_S, Liveness, Verdict, Watch
+from provider_agent.transport.liveness import LATE_S, Ear, Liveness, Verdict, Watch
 
 
 def liveness(now_s: float = 0.0) -> Liveness:
@@ -137,3 +137,42 @@ async def test_what_arrived_before_the_last_look_is_life() -> None:
     line.watch.stop()
 
     assert not line.given_up.is_set()
+
+
+class Protocol(asyncio.Protocol):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.told.append(data.decode())
+
+    def eof_received(self) -> bool:
+        self.told.append("eof")
+        return True
+
+    def pause_writing(self) -> None:
+        self.told.append("pause")
+
+    def resume_writing(self) -> None:
+        self.told.append("resume")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.told.append(f"lost: {exc}")
+
+
+async def test_an_ear_hears_each_byte_and_hides_nothing() -> None:
+    """The protocol behind it is told all that a transport tells."""
+    protocol, peer = Protocol(), liveness(-1.0)
+    ear = Ear(protocol, peer)
+    ear.data_received(b"x")
+
+    assert peer.heard_s > 0
+
+    ear.pause_writing()
+    ear.resume_writing()
+    assert ear.eof_received() is True
+    ear.connection_lost(ValueError("v"))
+
+    assert protocol.told == ["x", "pause", "resume", "eof", "lost: v"]

@@ -20,6 +20,7 @@ from tests.fakes.servers import tcp_server, websocket_server
 
 QUICK = DialOptions(dial_timeout_s=5.0)
 PATH = "/v1/agents/connect"
+PING = b"\x89\x00"
 
 
 class Server:
@@ -198,6 +199,24 @@ async def test_a_quiet_session_lives_and_its_receive_waits_undisturbed() -> None
         assert await received(dialled) == b"{}"
 
 
+async def test_an_agent_whose_message_takes_long_lives_by_each_byte_of_it() -> None:
+    """It answers every ping by the next piece of one message: any byte counts, not only whole messages."""
+    server = Server()
+    message = masked(b"x" * 100)
+    pieces = [message[:1], message[1:3], message[3:50], message[50:]]
+    async with (
+        websocket_server(server.echo, ping_after_s=0.02, dead_after_s=0.3) as url,
+        raw_client(url) as (reader, writer),
+        asyncio.timeout(5),
+    ):
+        for piece in pieces:
+            assert await reader.readexactly(2) == PING
+            writer.write(piece)
+        echo = await reader.readuntil(b"x" * 100)
+
+    assert echo.removeprefix(PING) == b"\x81\x64" + b"x" * 100
+
+
 async def test_a_half_open_server_is_noticed() -> None:
     """It accepted the WebSocket and is gone without a word (field note 38)."""
     async with half_open_server() as url:
@@ -261,7 +280,7 @@ async def test_an_agent_that_is_reset_while_the_coordinator_writes_ends_as_lost(
         asyncio.get_running_loop().call_soon(stuck.set)
         try:
             await fill(accepted)
-        except Exception as error:
+        except (ChannelClosed, ConnectionError) as error:
             ends.put_nowait(error)
 
     async with websocket_server(write) as url, asyncio.timeout(5):
@@ -285,6 +304,7 @@ async def fill(some: DialledSocket | AcceptedSocket) -> None:
         test_an_accepted_socket_says_goodbye_in_bounded_time_too,
         test_a_half_open_server_is_noticed,
         test_a_half_open_agent_is_noticed,
+        test_an_agent_whose_message_takes_long_lives_by_each_byte_of_it,
         test_an_agent_that_is_reset_while_the_coordinator_writes_ends_as_lost,
     ],
 )
@@ -507,8 +527,8 @@ def accept_key(key: str) -> str:
 
 
 @asynccontextmanager
-async def mute_client(url: str) -> AsyncIterator[None]:
-    """Asks for a WebSocket, then neither reads nor speaks."""
+async def raw_client(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Asks for a WebSocket, and leaves every byte after that to the test."""
     port = int(url.rpartition(":")[2].partition("/")[0])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
@@ -516,8 +536,20 @@ async def mute_client(url: str) -> AsyncIterator[None]:
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
     )
     await reader.readuntil(b"\r\n\r\n")
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
     try:
-        yield
+        yield reader, writer
     finally:
         writer.transport.abort()
+
+
+@asynccontextmanager
+async def mute_client(url: str) -> AsyncIterator[None]:
+    """Asks for a WebSocket, then neither reads nor speaks."""
+    async with raw_client(url) as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        yield
+
+
+def masked(payload: bytes) -> bytes:
+    """One short text message of a client; its mask changes nothing."""
+    return bytes([0x81, 0x80 | len(payload)]) + bytes(4) + payload
