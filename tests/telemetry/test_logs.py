@@ -130,9 +130,9 @@ def test_an_unknown_level_is_refused() -> None:
 
 
 PRIVATE = {
-    "api_key", "authorization", "body", "completion", "content", "data", "enrollment_code", "headers", "input",
-    "messages", "password", "payload", "private_key", "prompt", "proxy_authorization", "request", "response",
-    "secret", "seed", "signature", "system", "text", "token", "tools",
+    "api_key", "authorization", "body", "completion", "content", "data", "enrollment_code", "headers",
+    "input", "messages", "password", "payload", "private_key", "prompt", "proxy_authorization", "request",
+    "response", "secret", "seed", "signature", "system", "text", "token", "tools",
 }  # fmt: skip
 """Whoever shortens the list in the source has to shorten this one, too."""
 
