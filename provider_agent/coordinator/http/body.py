@@ -1,12 +1,17 @@
-"""Reads of a client's request only what routing needs; the body itself goes on as it came."""
+"""Receives a client's body, and reads of it only what routing needs; it goes on as it came."""
 
+import asyncio
 from dataclasses import dataclass
 from itertools import accumulate
 
 import msgspec
+from aiohttp import web
 from msgspec import Raw
 
 from provider_agent.coordinator.http.errors import RequestError
+
+BODY_PATIENCE_S = 30.0
+"""How long a body may stand still before its request is given up."""
 
 MAX_NESTING = 128
 """Deeper than any tool schema; a body that some peer cannot decode would leave its job without an outcome."""
@@ -29,6 +34,28 @@ class Wanted:
 
     model_id: str
     stream: bool
+
+
+async def receive_body(request: web.Request, patience_s: float = BODY_PATIENCE_S) -> bytes:
+    """The whole body, decompressed; however slowly it comes, as long as it comes.
+
+    Raises:
+        RequestError: it stood still for `patience_s`, is too large, or cannot be decompressed.
+    """
+    body = bytearray()
+    try:
+        while True:
+            async with asyncio.timeout(patience_s):
+                part = await request.content.readany()
+            if not part:
+                return bytes(body)
+            body += part
+            if len(body) > request.client_max_size:
+                raise RequestError(413, "request_too_large", "the request body is too large")
+    except TimeoutError:
+        raise RequestError(408, "request_timeout", "the rest of the request body did not come") from None
+    except web.RequestPayloadError:
+        raise RequestError(400, "invalid_body", "the request body cannot be decompressed") from None
 
 
 def read_body(body: bytes) -> Wanted:

@@ -11,7 +11,7 @@ from provider_agent.coordinator.admission import Admission, Client
 from provider_agent.coordinator.answer import Answer, Done, Failed
 from provider_agent.coordinator.dispatcher import Dispatcher
 from provider_agent.coordinator.fleet import endpoints_of
-from provider_agent.coordinator.http.body import read_body
+from provider_agent.coordinator.http.body import BODY_PATIENCE_S, read_body, receive_body
 from provider_agent.coordinator.http.errors import RequestError, error_response, failed_response, hang_up
 from provider_agent.coordinator.http.sse import EventStream
 from provider_agent.coordinator.jobs import JobRequest
@@ -35,11 +35,13 @@ class OpenAIDoor:
         admission: Admission,
         *,
         keepalive_s: float = 15.0,
+        body_patience_s: float = BODY_PATIENCE_S,
         created: int = 0,
     ) -> None:
         self._dispatcher = dispatcher
         self._admission = admission
         self._keepalive_s = keepalive_s
+        self._body_patience_s = body_patience_s
         self._created = created
 
     def add_to(self, app: web.Application) -> None:
@@ -90,7 +92,7 @@ class OpenAIDoor:
 
     async def _serve_job(self, request: web.Request) -> web.StreamResponse:
         client = await self._admit(request)
-        body = await request.read()
+        body = await receive_body(request, self._body_patience_s)
         wanted = read_body(body)
         job = JobRequest(wanted.model_id, request.path, body, wanted.stream, client.name)
         with self._dispatcher.run(job) as answer:

@@ -1,15 +1,32 @@
-"""Of a request only model and stream are read; what no peer could read is refused here."""
+"""A body is received whole; of it, only model and stream are read; what no peer could read is refused."""
 
+import asyncio
 import contextlib
+import gzip
 import json
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.coordinator.http.body import MAX_BRACKETS, MAX_NESTING, Wanted, nesting, read_body
-from provider_agent.coordinator.http.errors import RequestError
+from provider_agent.coordinator.http.body import (
+    MAX_BRACKETS,
+    MAX_NESTING,
+    Wanted,
+    nesting,
+    read_body,
+    receive_body,
+)
+from provider_agent.coordinator.http.errors import RequestError, openai_errors
+from provider_agent.coordinator.http.server import Runner
+from tests.fakes.coordinators import LIMIT_S, error_in
+from tests.fakes.logs import LogLines
 
 
 def refusal(body: bytes) -> RequestError:
@@ -125,3 +142,99 @@ def test_of_any_bytes_only_a_refusal_comes_out(body: bytes) -> None:
     """Or what they ask for."""
     with contextlib.suppress(RequestError):
         assert isinstance(read_body(body), Wanted)
+
+
+# --- receiving ---------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def echo(*, patience_s: float = 60.0, max_bytes: int = 1024**2) -> AsyncIterator[aiohttp.ClientSession]:
+    """A server that answers with the body that it received."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=await receive_body(request, patience_s))
+
+    app = web.Application(client_max_size=max_bytes, middlewares=[openai_errors])
+    app.router.add_post("/", handle)
+    runner = Runner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with (
+            asyncio.timeout(LIMIT_S),
+            aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client,
+        ):
+            yield client
+    finally:
+        await runner.cleanup()
+
+
+async def told(
+    client: aiohttp.ClientSession, body: bytes | AsyncIterable[bytes], **headers: str
+) -> tuple[int, bytes]:
+    """Status, and body or code of the error."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with client.post("/", data=body, headers=named) as response:
+        answer = await response.read()
+    return response.status, answer if response.status == 200 else error_in(answer)["code"].encode()
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"x" * 1024**2])
+async def test_a_body_is_received_whole(body: bytes) -> None:
+    """Up to the limit, which is in."""
+    async with echo() as client:
+        assert await told(client, body) == (200, body)
+
+
+@pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_compressed_body_is_received_as_it_was(coding: str, compress: Any) -> None:
+    """Engines need not know the coding."""
+    async with echo() as client:
+        assert await told(client, compress(b"x" * 300_000), Content_Encoding=coding) == (200, b"x" * 300_000)
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_there() -> None:
+    """Also one that is only so once it is decompressed."""
+    async with echo(max_bytes=1000) as client:
+        assert await told(client, b"x" * 100_000) == (413, b"request_too_large")
+        bomb = gzip.compress(b"x" * 10_000_000)
+        assert await told(client, bomb, Content_Encoding="gzip") == (413, b"request_too_large")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_body_that_cannot_be_decompressed_is_the_clients_mistake(coding: str) -> None:
+    """400, and nothing for our log: it is no defect of ours."""
+    log = LogLines()
+    async with echo() as client:
+        assert await told(client, b"my secret prompt", Content_Encoding=coding) == (400, b"invalid_body")
+
+    assert {"debug"} >= {entry["level"] for entry in log.entries}
+
+
+async def test_a_body_that_breaks_off_in_its_middle_is_given_up_in_time() -> None:
+    """Else anybody could hold our sockets for ever."""
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with echo(patience_s=0.02) as client:
+        assert await told(client, half()) == (408, b"request_timeout")
+
+
+async def test_a_body_that_comes_slowly_is_waited_for() -> None:
+    """Each part renews the patience."""
+    patience_s, loop = 0.3, asyncio.get_running_loop()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b"x"
+            later = loop.create_future()
+            loop.call_later(patience_s / 4, later.set_result, None)
+            await later
+
+    async with echo(patience_s=patience_s) as client:
+        began_s = loop.time()
+        assert await told(client, slowly()) == (200, b"x" * 5)
+
+    assert loop.time() - began_s > patience_s
