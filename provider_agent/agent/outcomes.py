@@ -130,6 +130,7 @@ class EndedJob:
     Attributes:
         latency_s: its whole duration.
         first_byte_s: until the engine's first byte; None when none came.
+        is_streamed: the answer came bit by bit; a document comes when it is whole.
     """
 
     job_id: str
@@ -140,11 +141,12 @@ class EndedJob:
     first_byte_s: float | None
     relayed_bytes: int
     usage: Usage
+    is_streamed: bool
 
     @property
     def tokens_per_s(self) -> float | None:
-        """How fast the engine wrote after its first byte; None when it did not say how much."""
-        if self.usage.output_tokens is None or self.first_byte_s is None:
+        """How fast the engine wrote after its first byte; None when that or how much is not known."""
+        if self.usage.output_tokens is None or self.first_byte_s is None or not self.is_streamed:
             return None
         writing_s = self.latency_s - self.first_byte_s
         return self.usage.output_tokens / writing_s if writing_s > 0 else None
@@ -161,6 +163,7 @@ class EndedJob:
             first_byte_s=None if first is None else first - running.started_s,
             relayed_bytes=running.relayed_bytes,
             usage=running.usage,
+            is_streamed=running.reply is not None and _is_stream(running.reply.content_type),
         )
 
 
@@ -195,6 +198,10 @@ class OutcomeMemory:
 
     def _oldest(self) -> _Remembered:
         return next(iter(self._rows.values()))
+
+
+def _is_stream(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() != "application/json"
 
 
 def _tokens(usage: Usage) -> Tokens:

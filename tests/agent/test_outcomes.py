@@ -77,6 +77,21 @@ def test_a_failure_before_the_first_byte_says_so_and_hands_on_the_engines_wish()
     assert (outcome.retryable, outcome.http_status, outcome.retry_after_ms) == (True, 429, 1500)
 
 
+def ended_with(content_type: str) -> EndedJob:
+    row = running(Usage(3, 5))
+    assert row.reply is not None
+    row.reply.content_type = content_type  # type: ignore[misc]
+    row.first_byte_s = 101.0
+    return EndedJob.of(row, done(), 101.5)
+
+
+def test_speed_is_what_a_stream_shows_and_a_document_does_not() -> None:
+    """A document comes when its last token is written: its rate would be a million (field note 45)."""
+    assert ended_with("text/event-stream").tokens_per_s == 10.0
+    assert ended_with("application/x-ndjson").tokens_per_s == 10.0
+    assert ended_with("Application/JSON; charset=utf-8").tokens_per_s is None
+
+
 def test_a_message_is_never_longer_than_the_wire_allows() -> None:
     """2 KiB are enough for one sentence."""
     assert len(refusal("j", ErrorCode.INTERNAL, "x" * 10_000).message) == MAX_MESSAGE_TEXT
