@@ -102,11 +102,15 @@ class _Sink:
 
 
 class _Forward(logging.Handler):
-    """Carries what libraries say through the standard library into our log."""
+    """Carries what libraries say through the standard library into our log, however they say it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        log = get_logger(record.name)
-        log.log(record.levelno, "library_message", message=record.getMessage(), exc_info=record.exc_info)
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)  # a library may have levels of its own
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit its words
+            message = str(record.msg)
+        get_logger(record.name).log(level, "library_message", message=message, exc_info=record.exc_info)
 
 
 def _text(line: str | bytes) -> str:

@@ -260,6 +260,18 @@ def test_a_stream_that_cannot_be_written_disturbs_nobody(fmt: logs.Format) -> No
     get_logger("x").info("lost")
 
 
+def test_a_library_is_heard_however_it_logs(stream: ByteStream) -> None:
+    """A level of its own and arguments that do not fit are no trouble of the one who logs."""
+    logging.getLogger("odd").log(35, "between warning and error")
+    ours = next(each for each in logging.root.handlers if type(each).__module__ == get_logger.__module__)
+    ours.handle(logging.LogRecord("odd", logging.ERROR, "odd.py", 1, "%d jobs", ("many",), None))
+
+    assert [(line["level"], line["message"]) for line in stream.lines] == [
+        ("warning", "between warning and error"),
+        ("error", "%d jobs"),
+    ]
+
+
 def test_libraries_are_heard_from_warnings_on(stream: ByteStream) -> None:
     """At DEBUG a WebSocket library prints every frame that it sends."""
     logging.getLogger("websockets.client").debug("> TEXT %s", PROMPT)
