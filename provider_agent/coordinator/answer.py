@@ -3,8 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 
-_JSON = "application/json"
-
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -38,7 +36,8 @@ class Answer:
 
     Attributes:
         agent: who serves it, once somebody does.
-        http_status, content_type: of the engine's response; presumed until its headers are here.
+        http_status, content_type: of the engine's response, as far as it is known: 200 and "" until its
+            headers are here, and for ever in protocol 2, which does not pass them on.
         taken: whether the reader has had a byte; from then on, no other agent may begin anew.
         total_bytes: all bytes of this attempt so far.
     """
@@ -47,7 +46,7 @@ class Answer:
         self.job_id = job_id
         self.agent = ""
         self.http_status = 200
-        self.content_type = _JSON
+        self.content_type = ""
         self.taken = False
         self.total_bytes = 0
         self._limit_bytes = limit_bytes
@@ -61,7 +60,7 @@ class Answer:
 
     def start(self, http_status: int, content_type: str) -> None:
         self.http_status = http_status
-        self.content_type = content_type or _JSON
+        self.content_type = content_type
 
     def feed(self, data: bytes) -> bool:
         """Take bytes for the reader; False when it is too far behind: `data` is dropped then."""
@@ -84,7 +83,7 @@ class Answer:
         """Forget an attempt of which the reader has seen nothing."""
         self._parts.clear()
         self._waiting_bytes = self.total_bytes = 0
-        self.start(200, _JSON)
+        self.start(200, "")
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
@@ -97,12 +96,8 @@ class Answer:
         """Whether the reader has had all of it."""
         return isinstance(self._end, Done) and not self._parts
 
-    async def read(self, at_least_bytes: int = 1) -> bytes | Done | Failed:
-        """All bytes that wait, once there are so many or no more will come; then how it ended.
-
-        May be cancelled without loss. An end as Failed comes at once, before bytes of which
-        the reader has not yet seen any: they are no answer.
-        """
+    async def ready(self, at_least_bytes: int = 1) -> None:
+        """Wait until so many bytes wait, or no more will come. May be cancelled without loss."""
         while self._end is None and self._waiting_bytes < at_least_bytes:
             self._reader_wants_bytes = at_least_bytes
             self._reader = asyncio.get_running_loop().create_future()
@@ -110,6 +105,14 @@ class Answer:
                 await self._reader
             finally:
                 self._reader = None
+
+    async def read(self, at_least_bytes: int = 1) -> bytes | Done | Failed:
+        """All bytes that wait, once there are so many or no more will come; then how it ended.
+
+        May be cancelled without loss. An end as Failed comes at once, before bytes of which
+        the reader has not yet seen any: they are no answer.
+        """
+        await self.ready(at_least_bytes)
         if self._end is not None and (not self._parts or (isinstance(self._end, Failed) and not self.taken)):
             return self._end
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

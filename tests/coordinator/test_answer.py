@@ -115,12 +115,27 @@ async def test_one_piece_larger_than_the_limit_is_taken_when_nothing_waits() -> 
     assert one.feed(b"x" * 11)
 
 
-async def test_an_engine_that_says_no_content_type_is_presumed_to_speak_json() -> None:
-    """As is one that could not say, in protocol 2."""
+async def test_what_the_engine_says_of_its_answer_is_known_once_it_is_here() -> None:
+    """Until then, and of another attempt, nothing is."""
     one = answer()
-    one.start(201, "")
+    assert (one.http_status, one.content_type) == (200, "")
 
-    assert (one.http_status, one.content_type) == (201, "application/json")
+    one.start(201, "text/plain")
+    assert (one.http_status, one.content_type) == (201, "text/plain")
+
+    one.reset()
+    assert (one.http_status, one.content_type) == (200, "")
+
+
+async def test_waiting_for_the_first_byte_takes_nothing() -> None:
+    """Another agent may still begin anew, until a reader has had a byte."""
+    one = answer()
+    one.feed(b"x")
+    await one.ready()
+
+    assert not one.taken
+    assert await one.read() == b"x"
+    assert one.taken
 
 
 @given(st.lists(st.one_of(st.binary(min_size=1, max_size=5), st.none()), max_size=30))

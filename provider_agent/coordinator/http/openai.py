@@ -10,17 +10,21 @@ from aiohttp import hdrs, web
 from provider_agent.coordinator.admission import Admission, Client
 from provider_agent.coordinator.answer import Answer, Done, Failed
 from provider_agent.coordinator.dispatcher import Dispatcher
+from provider_agent.coordinator.failures import failed
 from provider_agent.coordinator.fleet import endpoints_of
 from provider_agent.coordinator.http.body import BODY_PATIENCE_S, read_body, receive_body
 from provider_agent.coordinator.http.errors import RequestError, error_response, failed_response, hang_up
 from provider_agent.coordinator.http.sse import EventStream
 from provider_agent.coordinator.jobs import JobRequest
+from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import ModelOffer
 
 JOB_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 
 HELD_BYTES = 1024 * 1024
 """So much of an unstreamed answer is held until it is whole: till then, another agent may begin anew."""
+
+NOT_STREAMED = failed(ErrorCode.BACKEND_ERROR, "the engine did not stream its answer")
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; *[\w-]+=[\w.\"-]+)*", re.ASCII)
 _STATUSES = range(200, 600)
@@ -101,10 +105,20 @@ class OpenAIDoor:
             return await _respond(request, answer)
 
     async def _stream(self, request: web.Request, answer: Answer) -> web.StreamResponse:
-        """Pass the answer on as it comes; while nothing comes, say so every `keepalive_s`."""
+        """Pass the answer on as it comes; while nothing comes, say so every `keepalive_s`.
+
+        An engine that does not stream has one whole body to give: it is passed on as what it is,
+        unless the client has already been told that events follow.
+        """
         stream = EventStream(request)
-        while (event := await self._first(answer)) is None:
-            await stream.comment(_headers(answer))
+        while not await self._is_ready(answer):
+            if stream.is_open or _may_be_events(answer):
+                await stream.comment(_headers(answer))
+        if not stream.is_open and not _may_be_events(answer):
+            return await _respond(request, answer)
+        event = await answer.read()
+        if not isinstance(event, Failed) and not _may_be_events(answer):
+            event = NOT_STREAMED
         while isinstance(event, bytes):
             await stream.write(event, _headers(answer))
             event = await answer.read()
@@ -112,13 +126,14 @@ class OpenAIDoor:
             return await stream.fail(event, _headers(answer))
         return await stream.end(_headers(answer))
 
-    async def _first(self, answer: Answer) -> bytes | Done | Failed | None:
-        """What comes first; None when nothing came for `keepalive_s`."""
+    async def _is_ready(self, answer: Answer) -> bool:
+        """Wait for the first of it; False when nothing came for `keepalive_s`."""
         try:
             async with asyncio.timeout(self._keepalive_s):
-                return await answer.read()
+                await answer.ready()
         except TimeoutError:
-            return None
+            return False
+        return True
 
 
 async def _respond(request: web.Request, answer: Answer) -> web.StreamResponse:
@@ -149,8 +164,16 @@ def _headers(answer: Answer) -> dict[str, str]:
     return headers
 
 
+def _may_be_events(answer: Answer) -> bool:
+    """Whether it is an event stream, as far as is known by now."""
+    kind = answer.content_type.partition(";")[0].strip().lower()
+    return kind in {"", "text/event-stream"}
+
+
 def _media_type(answer: Answer) -> str:
-    """What the agent says it is, if that can stand in a header."""
+    """What the agent says it is, if that can stand in a header; what is asked for unstreamed is JSON."""
+    if not answer.content_type:
+        return "application/json"
     return answer.content_type if _MEDIA_TYPE.fullmatch(answer.content_type) else "application/octet-stream"
 
 

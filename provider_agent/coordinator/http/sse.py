@@ -27,6 +27,11 @@ class EventStream:
         self._response: web.StreamResponse | None = None
         self._last = b""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the client has been told that this is an event stream."""
+        return self._response is not None
+
     async def comment(self, headers: dict[str, str]) -> None:
         await self.write(COMMENT, headers)
 

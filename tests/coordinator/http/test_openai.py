@@ -115,6 +115,66 @@ async def test_an_engines_status_and_type_are_kept() -> None:
             assert "X-Injected" not in response.headers
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "text/html"])
+async def test_an_engine_that_does_not_stream_is_not_presented_as_a_stream(kind: str) -> None:
+    """Some ignore `stream`: a reader of events would find none, and think the answer empty."""
+    async with front() as it:
+        agent = await it.agent("m")
+        posting = it.tasks.create_task(it.chat(stream=True).__aenter__())
+        job = await agent.expect(Job)
+        await agent.start(job, http_status=203, content_type=kind)
+        await agent.chunk(job.job_id, b'{"choices":[')
+        await agent.chunk(job.job_id, b"]}")
+        await agent.done(job.job_id)
+        response = await posting
+
+        assert (response.status, response.headers["Content-Type"]) == (203, kind)
+        assert await response.read() == b'{"choices":[]}'
+        assert response.headers["X-Job-Id"] == job.job_id
+
+
+@pytest.mark.parametrize("kind", ["", "text/event-stream", "Text/Event-Stream;charset=utf-8"])
+async def test_events_are_known_by_their_type_however_it_is_written(kind: str) -> None:
+    """And presumed where nobody says, as in protocol 2."""
+    async with front() as it:
+        agent = await it.agent("m")
+        posting = it.tasks.create_task(it.chat(stream=True).__aenter__())
+        job = await agent.expect(Job)
+        await agent.start(job, content_type=kind)
+        await agent.chunk(job.job_id, b"data: 1\n\n")
+        response = await posting
+        await agent.done(job.job_id)
+
+        assert response.headers["Content-Type"] == "text/event-stream"
+        assert await response.read() == b"data: 1\n\n"
+
+
+async def test_half_an_answer_that_was_not_streamed_may_go_to_another_agent() -> None:
+    """The client has seen nothing of it; and what comes then may be a stream."""
+    async with front() as it:
+        agents = [await it.agent("m", max_concurrent=1) for _ in range(2)]
+        asking = it.ask(stream=True)
+        job = await agents[0].expect(Job)
+        await agents[0].start(job, content_type="application/json")
+        await agents[0].chunk(job.job_id, b'{"choices":[')
+        await agents[0].fail(job.job_id, "stream_truncated")
+        await agents[1].serve(b"data: 1\n\n")
+
+        assert await asking == (200, b"data: 1\n\n")
+
+
+async def test_an_unstreamed_answer_of_no_stated_type_is_json() -> None:
+    """Nobody says in protocol 2."""
+    async with front() as it:
+        agent = await it.agent("m")
+        posting = it.tasks.create_task(it.chat(stream=False).__aenter__())
+        job = await agent.expect(Job)
+        await agent.chunk(job.job_id, b"{}")
+        await agent.done(job.job_id)
+
+        assert (await posting).headers["Content-Type"] == "application/json"
+
+
 async def test_an_answer_too_large_to_be_held_is_passed_on_as_it_comes() -> None:
     """Before its end."""
     part = b"x" * HELD_BYTES

@@ -8,6 +8,14 @@ from provider_agent.coordinator.dispatcher import DispatchLimits
 from provider_agent.protocol.frames import Job, JobCancel
 from tests.fakes.coordinators import error_in, front, until
 
+
+async def let_pass(seconds: float) -> None:
+    """For what must not happen meanwhile, and so cannot be waited for."""
+    passed = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, passed.set_result, None)
+    await passed
+
+
 # --- keeping the line alive --------------------------------------------------------------
 
 
@@ -56,15 +64,47 @@ async def test_a_job_may_still_change_agents_after_comments() -> None:
         assert (await response.read()).endswith(b"\n\ndata: 1\n\n")
 
 
+async def test_an_answer_that_turns_out_not_to_be_a_stream_after_comments_fails_as_an_event() -> None:
+    """The client reads events by then, and would take a bare body for an empty answer."""
+    async with front(keepalive_s=0.01) as it:
+        agent = await it.agent("m")
+        asking = it.tasks.create_task(it.chat(stream=True).__aenter__())
+        job = await agent.expect(Job)
+        response = await asking
+        await agent.start(job, content_type="application/json")
+        await agent.chunk(job.job_id, b'{"choices":[]}')
+        body = await response.read()
+
+        assert (error_in(body)["code"], error_in(body)["message"]) == (
+            "backend_error",
+            "the engine did not stream its answer",
+        )
+        assert b"choices" not in body
+        assert job.job_id == (await agent.expect(JobCancel)).job_id
+
+
+async def test_an_engine_that_is_known_not_to_stream_gets_no_comments() -> None:
+    """They would spoil the answer that is still to come whole."""
+    async with front(keepalive_s=0.1) as it:
+        agent = await it.agent("m")
+        asking = it.tasks.create_task(it.chat(stream=True).__aenter__())
+        job = await agent.expect(Job)
+        await agent.start(job, content_type="application/json")
+        await let_pass(0.25)
+        await agent.chunk(job.job_id, b"{}")
+        await agent.done(job.job_id)
+        response = await asking
+
+        assert await response.read() == b"{}"
+
+
 async def test_an_answer_that_is_not_streamed_gets_no_comments() -> None:
     """They would break it."""
     async with front(keepalive_s=0.001) as it:
         agent = await it.agent("m")
         asking = it.ask()
         job = await agent.expect(Job)
-        waiting = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_later(0.02, waiting.set_result, None)
-        await waiting
+        await let_pass(0.02)
         await agent.chunk(job.job_id, b"{}")
         await agent.done(job.job_id)
 
