@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from provider_agent.coordinator.failures import failed
@@ -82,6 +83,32 @@ async def test_a_failure_after_half_an_event_is_an_event_of_its_own() -> None:
 
     async with stream(script) as response:
         assert await response.read() == b"data: ha\n\n" + ERROR_EVENT
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        (b"data: 1\n\n",),
+        (b"data: 1\n", b"\n"),
+        (b"data: 1\r\n\r\n",),
+        (b"data: 1\r\n\r", b"\n"),
+        (b"data: 1\r\r",),
+        (b"data: 1\n\n: still here\n\n",),
+    ],
+)
+async def test_a_failure_after_whole_events_leaves_them_alone(writes: tuple[bytes, ...]) -> None:
+    """However their lines end and wherever they were cut: blank lines between events are none themselves."""
+
+    async def script(out: EventStream) -> web.StreamResponse:
+        for data in writes:
+            await out.write(data, HEADERS)
+        return await out.fail(FAILED, HEADERS)
+
+    async with stream(script) as response:
+        lines = (await response.read()).splitlines()
+
+    assert [line for line in lines if line.startswith(b"data:")] == [b"data: 1", ERROR_EVENT.strip()]
+    assert lines[lines.index(ERROR_EVENT.strip()) - 1] == b""
 
 
 async def test_an_answer_without_bytes_is_an_empty_stream() -> None:
