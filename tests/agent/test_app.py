@@ -130,6 +130,27 @@ async def test_the_provider_id_is_remembered(tmp_path: Path) -> None:
     assert any("prov-77" in text for text in remembered)
 
 
+async def test_an_agent_whose_coordinator_lost_its_data_can_be_enrolled_again(tmp_path: Path) -> None:
+    """The remedy that it names works: its next start uses the code that the operator has set."""
+    codes: list[str | None] = []
+    process: Process
+
+    async def enrol(peer: ScriptedCoordinator) -> None:
+        codes.append((await peer.challenge()).enrollment_code)
+        await peer.accept("prov-1")
+        process.stop.set()
+
+    async def forget(peer: ScriptedCoordinator) -> None:
+        codes.append((await peer.challenge()).enrollment_code)
+        await peer.say(AuthFailed(reason="no such agent", code="unknown_identity", retry=False))
+
+    for play in (enrol, forget, enrol):
+        async with agent(tmp_path, play, COORDINATOR__ENROLLMENT_CODE="code") as process:
+            pass
+
+    assert codes == ["code", None, "code"]
+
+
 async def test_the_handshake_does_not_wait_for_the_engines(tmp_path: Path) -> None:
     """Whoever still looks for engines reads and answers all the same (field note 27)."""
     gate = asyncio.Event()
