@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -58,6 +59,8 @@ class Page:
 
     def require(self) -> Any:
         """The JSON of a 2xx; raises the BackendError that anything else means."""
+        if self.status == HTTPStatus.NOT_FOUND:  # of a page, not of a model
+            raise BackendFailed("the engine has no such page; is its kind right?", http_status=self.status)
         if self.status not in _SUCCESS:
             raise failures.of_status(self.status, body=self.body, now=datetime.now(UTC))
         value = self.value

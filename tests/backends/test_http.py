@@ -24,7 +24,7 @@ from provider_agent.backends.base import (
     StreamTruncated,
     Usage,
 )
-from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.http import EngineHttp, Page
 from tests.fakes.engine import (
     DONE,
     Act,
@@ -427,6 +427,12 @@ async def test_a_page_that_is_no_json_is_none(http: EngineHttp, engine: FakeEngi
     assert (await http.ask(engine.url, "/x", timeout_s=LATE_S)).value is None
     with pytest.raises(BackendFailed):
         (await http.ask(engine.url, "/x", timeout_s=LATE_S)).require()
+
+
+def test_a_page_that_is_not_there_is_no_missing_model() -> None:
+    """The operator of an engine of another kind must not look for a model."""
+    with pytest.raises(BackendFailed, match="no such page; is its kind right"):
+        Page(404, {}, b'{"error":"not found"}').require()
 
 
 @pytest.mark.parametrize("script", [sse(before_headers=Act.SILENCE), sse(Act.SILENCE)])
