@@ -9,7 +9,7 @@ import re
 from itertools import accumulate
 from typing import Any, Final
 
-from provider_agent.backends import facts, failures
+from provider_agent.backends import facts, failures, lenient
 from provider_agent.backends.base import BackendError, BackendFailed, StreamTruncated, Usage
 
 MAX_HELD_BYTES: Final = 1024 * 1024
@@ -97,10 +97,12 @@ class DocumentScanner:
             return b""
         document = bytes(self._held)
         said = facts.read(document)
-        if said is None:
-            self._failure = BackendFailed("the engine's answer is no valid JSON")
-        elif said.failure is not None:
+        is_json = said is not None or lenient.is_json(document)
+        said = said or facts.make_out(document)
+        if said is not None and said.failure is not None:
             self._failure = failures.in_answer(said.failure)
+        elif said is None or not is_json:
+            self._failure = BackendFailed("the engine's answer is no valid JSON")
         else:
             self.usage = said.usage_after(self.usage)
         return document

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from provider_agent.backends import lenient
 from provider_agent.backends.base import Usage
 from provider_agent.protocol.frames import LARGEST_COUNT
 
@@ -81,6 +82,18 @@ def read(data: bytes) -> Facts | None:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+
+
+def make_out(data: bytes) -> Facts | None:
+    """The facts in what `read` refused, in the form of an object, as far as they can be made out.
+
+    What cannot be read at all, and speaks of an error, is one: it must never look like an answer.
+    """
+    try:
+        value = lenient.loads(data)
+    except ValueError:
+        return Facts(error="unreadable") if b'"error"' in data else None
+    return msgspec.convert(value, Facts) if isinstance(value, dict) else None
 
 
 def with_usage(before: Usage, said: Mapping[str, Any]) -> Usage:

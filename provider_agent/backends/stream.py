@@ -291,7 +291,7 @@ class EventScanner(_BlockScanner):
         if payload.strip() == b"[DONE]":
             self.ended = True
             return True
-        said = facts.read(payload)
+        said = facts.read(payload) or facts.make_out(payload)
         failure = said.failure if said else None
         if failure is not None or name == b"error":
             self._fail(failures.in_answer(failure))
@@ -328,7 +328,7 @@ class LineScanner(_BlockScanner):
         return False
 
     def _judge(self, block: bytes) -> bool:
-        said = facts.read(block)
+        said = facts.read(block) or facts.make_out(block)
         if said is None:
             return True
         if said.failure is not None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from provider_agent.backends.base import StreamTruncated, Usage
 from provider_agent.backends.document import MAX_HELD_BYTES, DocumentScanner, Nesting
-from tests.backends.test_stream import BORDERS, byte_by_byte, read, split
+from tests.backends.test_stream import BORDERS, UNREADABLE_ERRORS, byte_by_byte, read, split
 
 CHAT = {
     "choices": [{"message": {"content": 'a } \\ " { é'}}],
@@ -66,6 +66,22 @@ def test_an_error_in_a_200_fails_before_the_first_byte() -> None:
     )
 
 
+@pytest.mark.parametrize("error", UNREADABLE_ERRORS[:-1])
+def test_an_error_that_is_hard_to_read_is_one(error: bytes) -> None:
+    """A quoted prompt may have been cut amid a character."""
+    assert read(DocumentScanner(), [error])[::2] == (
+        b"",
+        "StreamFailed: the engine reported an error inside its answer",
+    )
+
+
+def test_half_a_character_is_the_clients_to_judge() -> None:
+    """An answer that was cut at its limit, within a surrogate pair, is JSON all the same."""
+    body = rb'{"choices":[{"message":{"content":"half \ud83d"}}],"usage":{"prompt_tokens":3}}'
+
+    assert read(DocumentScanner(), [body]) == (body, Usage(3, None), "whole")
+
+
 def test_an_error_that_is_null_is_none() -> None:
     """Some engines send the member always."""
     assert read(DocumentScanner(), [document({"error": None, **CHAT})])[2] == "whole"
@@ -86,6 +102,7 @@ def test_a_truncated_answer_fails_before_the_first_byte() -> None:
         (b"<html></html>", "the engine's answer is no JSON object"),
         (b"[1]", "the engine's answer is no JSON object"),
         (b"{oops}", "the engine's answer is no valid JSON"),
+        (b'{"embedding":[NaN]}', "the engine's answer is no valid JSON"),
         (b"", "the engine's answer is empty"),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from provider_agent.backends.base import Usage
-from provider_agent.backends.facts import Facts, read, with_usage
+from provider_agent.backends.facts import Facts, make_out, read, with_usage
 
 
 def test_the_last_event_of_a_stream_is_read() -> None:
@@ -52,6 +52,27 @@ def test_later_counts_replace_earlier_ones_one_by_one() -> None:
 def test_what_is_no_object_says_nothing(body: bytes) -> None:
     """It is relayed unread."""
     assert read(body) is None
+
+
+def test_what_a_strict_reader_refuses_can_still_be_made_out() -> None:
+    """An end in the object of a text that was cut within a surrogate pair is an end."""
+    body = rb'{"message":{"content":"\ud83d"},"done":true,"eval_count":4}'
+    said = make_out(body)
+
+    assert read(body) is None
+    assert said is not None
+    assert (said.done, said.failure, said.usage_after(Usage())) == (True, None, Usage(None, 4))
+
+
+@pytest.mark.parametrize(
+    ("body", "is_error"),
+    [(b'{"error":', True), (b'{"error":"\xff"}', True), (b"an error", False), (b'["error"]', False)],
+)
+def test_what_cannot_be_made_out_is_an_error_if_it_speaks_of_one(body: bytes, *, is_error: bool) -> None:
+    """The safe side: an error that nobody can read must not look like an answer."""
+    said = make_out(body)
+
+    assert (said is not None and said.failure is not None) is is_error
 
 
 @pytest.mark.parametrize("body", [b'{"choices":{}}', b'{"choices":[1]}', b'{"choices":[{"index":[]}]}'])

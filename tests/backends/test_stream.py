@@ -23,6 +23,17 @@ ANSWER = chat_chunk("Hel") + chat_chunk("lo") + chat_chunk("", "stop")
 ERROR = b'data: {"error":{"message":"CUDA out of memory at 10.0.0.3","code":500}}\n\n'
 
 
+UNREADABLE_ERRORS = [
+    b'{"error":{"message":"boom \xff"}}',
+    rb'{"error":{"message":"boom \ud83d"}}',
+    b'{"error":{"message":"boom \x01","loss":NaN}}',
+    b'{"object":"error","message":"boom \xff"}',
+    b'{"error":' + b"[" * 2000 + b"]" * 2000 + b"}",
+    b'{"error":"boom',
+]
+"""What no strict reader of JSON takes."""
+
+
 def read(scanner: Scanner, pieces: Iterable[bytes]) -> tuple[bytes, Usage, str]:
     """What is relayed, counted and judged, as the shell would see it (but fed beyond the end)."""
     relayed = b"".join([scanner.feed(piece) for piece in pieces])
@@ -104,10 +115,14 @@ class TestEvents:
             b'error: {"code":500,"message":"boom"}\n\n',
             b'data: {"error":\ndata: {"message":"boom"}}\n\n',
             b'id: 7\r\ndata: {"choices":[],"error":{"message":"boom"}}\r\n\r\n',
+            *(b"data: " + each + b"\n\n" for each in UNREADABLE_ERRORS),
         ],
     )
     def test_every_engines_way_to_report_an_error_is_known(self, event: bytes) -> None:
-        """OpenAI's, old vLLM's, Anthropic's, TGI's, old llama.cpp's, on several lines, beside choices."""
+        """OpenAI's, old vLLM's, Anthropic's, TGI's, old llama.cpp's, on several lines, beside choices.
+
+        And none is lost for a quoted prompt that was cut amid a character.
+        """
         relayed, _, verdict = read(EventScanner(drops_usage=True), [chat_chunk("a"), event, DONE])
 
         assert relayed == chat_chunk("a")
@@ -150,6 +165,12 @@ class TestEvents:
         body = b": usage follows\n\ndata: an error, maybe\n\ndata: [1]\n\n" + DONE
 
         assert read(EventScanner(drops_usage=True), [body])[0] == body
+
+    def test_half_a_character_hides_no_end(self) -> None:
+        """Some engines cut a text within a surrogate pair; field note 28."""
+        body = rb'data: {"choices":[{"delta":{"content":"\ud83d"},"finish_reason":"length"}]}' + b"\n\n"
+
+        assert read(EventScanner(), [body])[::2] == (body, "whole")
 
 
 class TestUsage:
@@ -317,6 +338,20 @@ class TestLines:
     def test_done_in_spacious_spelling_is_an_end(self) -> None:
         """The keyword is read as JSON, not as bytes."""
         assert read(LineScanner(), [b'{ "done" : true }\n'])[2] == "whole"
+
+    @pytest.mark.parametrize("error", UNREADABLE_ERRORS)
+    def test_an_error_that_is_hard_to_read_is_one(self, error: bytes) -> None:
+        """It must not reach the client as a line of the answer."""
+        relayed, _, verdict = read(LineScanner(), [self.HALF + error + b"\n" + self.LAST])
+
+        assert relayed == self.HALF
+        assert verdict == "StreamFailed: the engine reported an error inside its answer"
+
+    def test_half_a_character_hides_no_end(self) -> None:
+        """The last line is the last one, whatever its text."""
+        last = self.LAST.replace(b'"content": ""', rb'"content": "\ud83d"')
+
+        assert read(LineScanner(), [self.HALF, last]) == (self.HALF + last, Usage(5, 7), "whole")
 
     def test_done_inside_a_tool_call_is_no_end(self) -> None:
         """Arguments are an object of the model's own."""
