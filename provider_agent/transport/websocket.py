@@ -13,13 +13,16 @@ from aiohttp import WebSocketError, WSMsgType, web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
+    ConnectionClosedError,
     InvalidHandshake,
     InvalidMessage,
     InvalidProxy,
     InvalidStatus,
     InvalidURI,
     ProxyError,
+    WebSocketException,
 )
+from websockets.frames import CloseCode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
@@ -109,12 +112,30 @@ class _Connection(ClientConnection):
         if self.liveness is not None:
             self.liveness.heard_s = self.loop.time()
         super().data_received(data)
+        if self.protocol.close_rcvd is not None or self.protocol.parser_exc is not None:
+            self.recv_messages.close()  # the library ignores whatever else may come
 
     def connection_lost(self, exc: BaseException | None) -> None:
         # uvloop ends a write that an abort interrupts with CancelledError: whoever waits for it
         # was not cancelled, and must not think so.
         lost = ConnectionAbortedError() if isinstance(exc, asyncio.CancelledError) else exc
         super().connection_lost(cast("Exception | None", lost))
+
+    async def receive_message(self) -> bytes:
+        """`recv`, but that it ends with a close frame, and does not wait until the peer hangs up.
+
+        It may do that late, or never, and then whatever is served for it would run on.
+        """
+        try:
+            return await self.recv_messages.get(decode=False)
+        except EOFError:
+            if self.protocol.state is not State.CLOSING:
+                return await self.recv(decode=False)  # which says how the connection was lost
+        except WebSocketException as error:  # too many fragments
+            self.protocol.fail(CloseCode.MESSAGE_TOO_BIG, str(error))
+            self.send_data()
+        protocol = self.protocol
+        raise ConnectionClosedError(protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent)
 
     async def send_text(self, message: bytes) -> None:
         """`send` for the ordinary case, at half its CPU: no context manager while nothing is amiss."""
@@ -154,7 +175,7 @@ class DialledSocket:
 
     async def receive(self) -> bytes:
         try:
-            return await self._connection.recv(decode=False)
+            return await self._connection.receive_message()
         except ConnectionClosed as closed:
             raise self._ended(closed) from closed
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
+from websockets import exceptions
 from websockets.asyncio.client import connect
 
 from provider_agent import __version__
@@ -110,6 +111,49 @@ async def test_the_servers_close_arrives_with_its_code() -> None:
         await dialled.close(1000, "")
 
     assert (closed.value.code, closed.value.by_us) == (4002, False)
+
+
+async def test_the_servers_goodbye_is_the_end_even_if_it_keeps_the_connection() -> None:
+    """What came before it is still received; jobs must not run on until the server hangs up."""
+    async with half_open_server(b"\x81\x02{}" + b"\x88\x05\x0f\xa1bye") as url:
+        dialled = await dial(url, QUICK)
+        assert await received(dialled) == b"{}"
+        for _ in range(2):
+            with pytest.raises(ChannelClosed) as closed:
+                async with asyncio.timeout(0.5):
+                    await dialled.receive()
+        async with asyncio.timeout(3):
+            await dialled.close(1000, "")
+
+    assert (closed.value.code, closed.value.reason, closed.value.by_us) == (4001, "bye", False)
+
+
+async def test_a_goodbye_ends_a_receive_that_waits() -> None:
+    """The server keeps the connection after its close frame."""
+    leave = asyncio.Event()
+    async with half_open_server(b"\x88\x02\x0f\xa1", when=leave) as url:
+        dialled = await dial(url, QUICK)
+        waiting = asyncio.create_task(dialled.receive())
+        asyncio.get_running_loop().call_soon(leave.set)
+        with pytest.raises(ChannelClosed) as closed:
+            async with asyncio.timeout(0.5):
+                await waiting
+        async with asyncio.timeout(3):
+            await dialled.close(1000, "")
+
+    assert (closed.value.code, closed.value.by_us) == (4001, False)
+
+
+@pytest.mark.skipif(not hasattr(exceptions, "TooManyFragments"), reason="older libraries count no pieces")
+async def test_a_message_in_too_many_pieces_is_refused_as_too_large() -> None:
+    """One of a byte a frame would cost a hundred times its size."""
+    async with half_open_server(b"\x01\x01x" + b"\x00\x01x" * 10_000) as url:
+        dialled = await dial(url, QUICK)
+        with pytest.raises(ChannelClosed) as closed:
+            await received(dialled)
+        await dialled.close(1000, "")
+
+    assert (closed.value.code, closed.value.by_us) == (1009, True)
 
 
 async def test_a_reason_that_is_too_long_is_cut() -> None:
@@ -302,6 +346,8 @@ async def fill(some: DialledSocket | AcceptedSocket) -> None:
     [
         test_a_goodbye_to_a_peer_that_takes_nothing_is_bounded,
         test_an_accepted_socket_says_goodbye_in_bounded_time_too,
+        test_the_servers_goodbye_is_the_end_even_if_it_keeps_the_connection,
+        test_a_goodbye_ends_a_receive_that_waits,
         test_a_half_open_server_is_noticed,
         test_a_half_open_agent_is_noticed,
         test_an_agent_whose_message_takes_long_lives_by_each_byte_of_it,
@@ -503,8 +549,8 @@ class saying:  # noqa: N801 - reads as a verb where it is used
 
 
 @asynccontextmanager
-async def half_open_server() -> AsyncIterator[str]:
-    """Completes the WebSocket handshake, then neither reads nor speaks."""
+async def half_open_server(says: bytes = b"", *, when: asyncio.Event | None = None) -> AsyncIterator[str]:
+    """Completes the WebSocket handshake, perhaps says something, then neither reads nor speaks."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -513,6 +559,9 @@ async def half_open_server() -> AsyncIterator[str]:
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
         )
+        if when is not None:
+            await when.wait()
+        writer.write(says)
         await writer.drain()
         await silence(reader, writer)
 
