@@ -192,6 +192,8 @@ class Dispatcher:
 
     def _take_capabilities(self, provider: Provider, frame: frames.Capabilities) -> None:
         rejected = provider.take_capabilities(frame)
+        if rejected:  # protocol 2 has no frame to say so
+            log.warning("models_rejected", agent=provider.name, count=len(rejected), first=rejected[0].reason)
         provider.session.post(frames.CapabilitiesOk(revision=frame.revision, rejected=rejected))
         self._on_event(events.CapabilitiesTaken(provider.provider_id, provider.name, tuple(provider.offers)))
         self._serve_waiting()

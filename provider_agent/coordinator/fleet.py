@@ -11,6 +11,7 @@ from provider_agent.protocol.frames import (
     Heartbeat,
     ModelOffer,
     RejectedModel,
+    UnreadableOffer,
 )
 
 
@@ -78,7 +79,9 @@ class Provider:
         offers: dict[str, ModelOffer] = {}
         rejected: list[RejectedModel] = []
         for offer in capabilities.models:
-            if offer.model_id in offers:
+            if isinstance(offer, UnreadableOffer):
+                rejected.append(RejectedModel(model_id=offer.model_id, reason=offer.reason))
+            elif offer.model_id in offers:
                 rejected.append(RejectedModel(model_id=offer.model_id, reason="this model is listed twice"))
             else:
                 offers[offer.model_id] = offer

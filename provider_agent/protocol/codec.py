@@ -41,6 +41,9 @@ _PROTOCOL_2_INSIDE: Mapping[str, tuple[str, ...]] = {
     "metadata": ("agent_version",),
 }
 
+MAX_UNREADABLE_MODELS = 100
+"""So many bad entries of one `capabilities` are told one by one: more are no accident, but another format."""
+
 _HEAD_BYTES = 4096
 _PLAIN = rb"[ !#-\[\]-~]*"  # printable text without escapes
 _HEAD_MEMBER = re.compile(rb'\s*"(\w+)"\s*:\s*"(' + _PLAIN + rb')"\s*,')
@@ -48,6 +51,8 @@ _HEAD_MEMBERS = re.compile(rb'\s*\{(?:\s*"\w+"\s*:\s*"' + _PLAIN + rb'"\s*,)+')
 
 _encoder = msgspec.json.Encoder()
 _members = msgspec.json.Decoder(dict[str, Raw])
+_entries = msgspec.json.Decoder(list[Raw])
+_offer = msgspec.json.Decoder(frames.ModelOffer)
 _decoders: Mapping[Role, msgspec.json.Decoder[Frame]] = {
     Role.AGENT: msgspec.json.Decoder(frames.FromAgent),
     Role.COORDINATOR: msgspec.json.Decoder(frames.FromCoordinator),
@@ -112,6 +117,9 @@ def _only(whole: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Raw]:
 def decode(message: str | bytes, sender: Role) -> Frame:
     """The frame in a message that `sender` sent.
 
+    Models of `capabilities` that break the rules are UnreadableOffers among the others: the only list
+    that a stranger fills, an engine, so one bad entry does not make the frame bad.
+
     Raises:
         UnknownFrame: well-formed, but of a type that `sender` has no frame for here.
         BadFrame: anything else that is not a frame; carries `job_id` if that much is readable.
@@ -119,7 +127,7 @@ def decode(message: str | bytes, sender: Role) -> Frame:
     try:
         frame = _decoders[sender].decode(message)
     except msgspec.ValidationError as error:
-        raise _explain(message, sender, str(error)) from None
+        frame = _without_bad_models(message, sender, _explain(message, sender, str(error)))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise _unreadable(message, error) from None
     if type(frame) is frames.Job:
@@ -138,6 +146,39 @@ def _check_request(job: frames.Job) -> None:
         raise BadFrame("is not UTF-8", frame_type="job", field="request", job_id=job.job_id) from None
 
 
+def _without_bad_models(message: str | bytes, sender: Role, error: BadFrame | UnknownFrame) -> Frame:
+    """Capabilities that are good but for some of their models; raises `error` for anything else."""
+    if not isinstance(error, BadFrame) or error.frame_type != "capabilities":
+        raise error from None
+    try:
+        members = _members.decode(message)
+        models = tuple(_offer_at(i, entry) for i, entry in enumerate(_entries.decode(members["models"])))
+        rest = _decoders[sender].decode(_encoder.encode({**members, "models": []}))
+    except (KeyError, msgspec.DecodeError, UnicodeError, RecursionError):
+        raise error from None
+    if sum(isinstance(each, frames.UnreadableOffer) for each in models) > MAX_UNREADABLE_MODELS:
+        raise error from None
+    return msgspec.structs.replace(rest, models=models)
+
+
+def _offer_at(index: int, entry: Raw) -> frames.ModelOffer:
+    try:
+        return _offer.decode(entry)
+    except msgspec.ValidationError as error:
+        field, reason = _place_of(str(error))
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        field, reason = "", "is not valid JSON"
+    place = f"models[{index}].{field}".rstrip(".")
+    return frames.UnreadableOffer(model_id=_name_in(entry), reason=f"{place}: {reason}")
+
+
+def _name_in(entry: Raw) -> str:
+    try:
+        return _text_in(_members.decode(entry), "model_id")[: frames.LONGEST_NAME]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+
+
 def _explain(message: str | bytes, sender: Role, complaint: str) -> BadFrame | UnknownFrame:
     """What is wrong with a message that is JSON, but no frame."""
     try:
@@ -151,6 +192,12 @@ def _explain(message: str | bytes, sender: Role, complaint: str) -> BadFrame | U
         return BadFrame("is missing or not text", field="type")
     if frame_type not in _known_types[sender]:
         return UnknownFrame(frame_type)
+    field, reason = _place_of(complaint)
+    return BadFrame(reason, frame_type=frame_type, field=field, job_id=_job_id(_text_in(members, "job_id")))
+
+
+def _place_of(complaint: str) -> tuple[str, str]:
+    """The field at fault and what is wrong with it, of a sentence of the library's."""
     reason, _, path = complaint.partition(" - at `$")
     field = path.rstrip("`").lstrip(".")
     if reason.startswith("Object missing required field"):  # msgspec names the object, not the field
@@ -158,7 +205,7 @@ def _explain(message: str | bytes, sender: Role, complaint: str) -> BadFrame | U
         field, reason = f"{field}.{missing}".lstrip("."), "is missing"
     if reason.startswith("Invalid"):  # it goes on with the value, which is the peer's
         reason = reason.partition(" '")[0]
-    return BadFrame(reason, frame_type=frame_type, field=field, job_id=_job_id(_text_in(members, "job_id")))
+    return field, reason
 
 
 def _unreadable(message: str | bytes, error: Exception) -> BadFrame:

@@ -32,6 +32,9 @@ LARGEST_COUNT = 2**53
 LONGEST_NAME = 512
 """The longest name of a model, in characters."""
 
+MOST_MODELS = 10_000
+"""The most models that one agent offers: even with the longest names, the list of them fits a message."""
+
 JobId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[ -~]+\Z")]
 Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
@@ -120,6 +123,21 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context_window: Count | None = None
     endpoints: tuple[str, ...] = ("/v1/chat/completions",)
     fingerprint: str | None = None
+
+
+class UnreadableOffer(ModelOffer, frozen=True, kw_only=True):
+    """Stands in `Capabilities.models` for an entry that breaks the rules; is never sent, and offers nothing.
+
+    Attributes:
+        model_id: as far as it could be read, else "".
+        reason: which field is at fault, and why; never holds a value of the peer's.
+    """
+
+    backend: str = ""
+    max_concurrent: Count = 0
+    input_per_1m: Count = 0
+    output_per_1m: Count = 0
+    reason: str
 
 
 class Limits(Part, frozen=True, kw_only=True):

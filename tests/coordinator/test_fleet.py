@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.coordinator.fleet import Fleet, Provider, Slot, endpoints_of, plain_text
-from provider_agent.protocol.frames import Heartbeat
+from provider_agent.protocol.frames import Heartbeat, RejectedModel, UnreadableOffer
 from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities, offer
 
 
@@ -80,6 +80,17 @@ def test_a_model_that_is_listed_twice_is_taken_once() -> None:
 
     assert [each.model_id for each in rejected] == ["m"]
     assert one.offers["m"].max_concurrent == 1
+
+
+def test_a_model_that_could_not_be_read_is_rejected_and_the_others_serve() -> None:
+    """With the reason that the codec found."""
+    one = Provider("a", RecordingSession())
+    unreadable = UnreadableOffer(model_id="big", reason="models[0].context_window: Expected `int` >= 0")
+
+    rejected = one.take_capabilities(capabilities(unreadable, offer("m")))
+
+    assert rejected == (RejectedModel(model_id="big", reason=unreadable.reason),)
+    assert list(one.offers) == ["m"]
 
 
 def test_new_capabilities_replace_the_old() -> None:

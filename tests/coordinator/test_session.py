@@ -14,12 +14,14 @@ from provider_agent.coordinator.store.base import StoreError
 from provider_agent.protocol.frames import (
     AuthChallenge,
     AuthFailed,
+    AuthOk,
     Job,
     JobCancel,
 )
 from provider_agent.transport.channel import ChannelClosed
 from tests.fakes.agents import CHAT
 from tests.fakes.coordinators import PATIENT, Hall, ScriptedEnrollment, hall, until
+from tests.fakes.logs import LogLines
 from tests.fakes.peers import RawPeer, ScriptedAgent
 from tests.fakes.sockets import MemorySocket, StuckSocket
 
@@ -239,6 +241,39 @@ async def test_the_first_capabilities_must_be_readable() -> None:
         code, reason = await close_of(agent)
     assert code == 4003
     assert reason.startswith("capabilities.models: ")
+
+
+async def test_a_model_that_breaks_the_rules_costs_neither_the_session_nor_the_other_models() -> None:
+    """An engine may list anything; the agent is told which entry was not taken, and why."""
+    async with hall() as it:
+        agent = ScriptedAgent(it.connect())
+        await agent.respond()
+        await agent.expect(AuthOk)
+        peer, bad = RawPeer(agent.socket), {**OFFER_2, "model_id": "big", "context_window": 2**60}
+        metadata = {"agent_version": "1"}
+        log = LogLines()
+
+        for revision in (1, 2):  # the first capabilities, and later ones
+            await peer.say(
+                type="capabilities",
+                models=[bad, OFFER_2],
+                limits=LIMITS_2,
+                metadata=metadata,
+                revision=revision,
+            )
+            assert await peer.hear() == {
+                "type": "capabilities_ok",
+                "revision": revision,
+                "rejected": [
+                    {
+                        "model_id": "big",
+                        "reason": "models[0].context_window: Expected `int` <= 9007199254740992",
+                    }
+                ],
+            }
+
+        assert list(it.dispatcher.fleet.models) == ["m"]
+    assert [entry["count"] for entry in log.named("models_rejected")] == [1, 1]
 
 
 async def test_a_peer_that_sends_nothing_but_bad_frames_is_closed() -> None:

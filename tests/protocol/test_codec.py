@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from provider_agent.protocol import frames as f
-from provider_agent.protocol.codec import PROTOCOL_2_FIELDS, decode, encode, encode_chunk
+from provider_agent.protocol.codec import (
+    MAX_UNREADABLE_MODELS,
+    PROTOCOL_2_FIELDS,
+    decode,
+    encode,
+    encode_chunk,
+)
 from provider_agent.protocol.errors import BadFrame, ErrorCode, UnknownFrame
 from provider_agent.protocol.link import Role
 from tests.protocol.examples import EXAMPLES, Example
@@ -231,6 +237,7 @@ def test_a_missing_field_is_named(field: str) -> None:
             A,
             "capabilities.models[0].backend: is missing",
         ),
+        (b'{"type":"capabilities","models":{}}', A, "capabilities.models: Expected `array`, got `object`"),
         (
             b'{"type":"job_done","job_id":"j","tokens":{"input":-1},"duration_ms":1}',
             A,
@@ -293,6 +300,77 @@ def test_a_frame_type_that_is_not_known_is_not_an_error_of_the_peer() -> None:
         decode(b'{"type":"job_ack","job_id":"j","seq":1}', C)
 
     assert str(unknown.value) == "unknown frame type 'job_ack'"
+
+
+# --- capabilities with a model that breaks the rules ---------------------------------------
+
+OFFER = {"model_id": "m", "backend": "b", "max_concurrent": 1, "input_per_1m": 0, "output_per_1m": 0}
+
+
+def capabilities(*models: object) -> bytes:
+    entries = b",".join(each if isinstance(each, bytes) else json.dumps(each).encode() for each in models)
+    rest = b'"limits":{"max_concurrent_total":1},"metadata":{"agent_version":"1"},"revision":7}'
+    return b'{"type":"capabilities","models":[' + entries + b"]," + rest
+
+
+@pytest.mark.parametrize(
+    ("bad", "model_id", "reason"),
+    [
+        (
+            {**OFFER, "context_window": 2**60},
+            "m",
+            "models[1].context_window: Expected `int` <= 9007199254740992",
+        ),
+        ({**OFFER, "context_window": -5}, "m", "models[1].context_window: Expected `int` >= 0"),
+        ({"model_id": "m"}, "m", "models[1].backend: is missing"),
+        ({**OFFER, "endpoints": [1]}, "m", "models[1].endpoints[0]: Expected `str`, got `int`"),
+        ({**OFFER, "model_id": ""}, "", "models[1].model_id: Expected `str` of length >= 1"),
+        ({**OFFER, "model_id": "x" * 600}, "x" * 512, "models[1].model_id: Expected `str` of length <= 512"),
+        ({**OFFER, "model_id": 5}, "", "models[1].model_id: Expected `str`, got `int`"),
+        (7, "", "models[1]: Expected `object`, got `int`"),
+    ],
+)
+def test_one_bad_model_does_not_cost_the_others(bad: object, model_id: str, reason: str) -> None:
+    """It keeps its place, offers nothing, and says what is wrong with it."""
+    frame = decode(capabilities(OFFER, bad, {**OFFER, "model_id": "n"}), A)
+
+    assert isinstance(frame, f.Capabilities)
+    good, unreadable, other = frame.models
+    assert isinstance(unreadable, f.UnreadableOffer)
+    assert (unreadable.model_id, unreadable.reason, unreadable.max_concurrent) == (model_id, reason, 0)
+    assert (good.model_id, other.model_id, frame.revision) == ("m", "n", 7)
+
+
+def test_a_bad_model_behind_another_is_found_as_well() -> None:
+    """Even one that is no text."""
+    frame = decode(capabilities(7, b'{"model_id":"m","backend":"\xff"}', b'{"model_id":"\xff"}'), A)
+
+    assert isinstance(frame, f.Capabilities)
+    assert [(each.model_id, getattr(each, "reason", "")) for each in frame.models] == [
+        ("", "models[0]: Expected `object`, got `int`"),
+        ("m", "models[1]: is not valid JSON"),
+        ("", "models[2]: is not valid JSON"),
+    ]
+
+
+def test_capabilities_that_are_bad_elsewhere_too_are_bad() -> None:
+    """Only models are taken one by one."""
+    message = capabilities({**OFFER, "max_concurrent": -1}).replace(b'"revision":7', b'"revision":-7')
+
+    with pytest.raises(BadFrame) as bad:
+        decode(message, A)
+
+    assert bad.value.frame_type == "capabilities"
+
+
+def test_more_bad_models_than_an_accident_makes_are_a_bad_frame() -> None:
+    """Else a small message would have a large answer."""
+    as_many_as_may_be = capabilities(*[7] * MAX_UNREADABLE_MODELS)
+
+    assert isinstance(decode(as_many_as_may_be, A), f.Capabilities)
+    with pytest.raises(BadFrame) as bad:
+        decode(capabilities(*[7] * MAX_UNREADABLE_MODELS, 7), A)
+    assert bad.value.field == "models[0]"
 
 
 # --- garbage ------------------------------------------------------------------------------
