@@ -52,7 +52,7 @@ HIGH_WATER_BYTES = 64 * 1024
 """What a connection buffers before `send` waits: the most that a control frame ever waits behind."""
 
 _MAX_REASON_BYTES = 123  # of a close frame, RFC 6455, 5.5
-_PING, _PONG = b"\x89", b"\x8a"  # first byte of a server's control frame, RFC 6455, 5.2
+_PING, _PONG = b"\x89", b"\x8a"  # first byte of such a frame, RFC 6455, 5.2
 
 
 # --- dialled -----------------------------------------------------------------------------
@@ -143,12 +143,23 @@ class _Connection(ClientConnection):
             await self.send(message, text=True)
             return
         self.protocol.send_text(message)
-        self.send_data()
+        super().send_data()
         if self.paused:
             try:
                 await self.drain()
             except OSError as error:  # lost while we waited
                 raise self.close_exc from error
+
+    def send_data(self) -> None:
+        """What the library sends of itself; no pings nor pongs to a peer that takes nothing.
+
+        It may ping as long as it likes, and would be answered into our memory.
+        """
+        if self.paused:
+            self.protocol.writes = [
+                frame for frame in self.protocol.writes if frame[:1] not in (_PING, _PONG)
+            ]
+        super().send_data()
 
     def ping_now(self) -> None:
         if self.protocol.state is State.OPEN and not self.transport.is_closing():

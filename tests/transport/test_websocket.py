@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.fakes.servers import tcp_server, websocket_server
 
 QUICK = DialOptions(dial_timeout_s=5.0)
 PATH = "/v1/agents/connect"
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 PING = b"\x89\x00"
 
 
@@ -131,7 +132,12 @@ async def test_the_servers_goodbye_is_the_end_even_if_it_keeps_the_connection() 
 async def test_a_goodbye_ends_a_receive_that_waits() -> None:
     """The server keeps the connection after its close frame."""
     leave = asyncio.Event()
-    async with half_open_server(b"\x88\x02\x0f\xa1", when=leave) as url:
+
+    async def say_goodbye(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await leave.wait()
+        writer.write(b"\x88\x02\x0f\xa1")
+
+    async with half_open_server(then=say_goodbye) as url:
         dialled = await dial(url, QUICK)
         waiting = asyncio.create_task(dialled.receive())
         asyncio.get_running_loop().call_soon(leave.set)
@@ -336,6 +342,49 @@ async def test_an_agent_that_is_reset_while_the_coordinator_writes_ends_as_lost(
     assert (end.code, end.by_us) == (None, False)
 
 
+async def test_pings_of_a_server_that_reads_nothing_cost_no_memory() -> None:
+    """Their answers are dropped while the line is full: it may have them when it reads."""
+    pings = b"\x89\x7d" + b"p" * 125
+    done = asyncio.Event()
+
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(30):
+            writer.write(pings * 1000)
+            await writer.drain()
+        writer.write(b"\x81\x02{}")
+        done.set()
+
+    async with half_open_server(then=flood) as url:
+        dialled = await dial(url, QUICK)
+        stuck = asyncio.create_task(fill(dialled))
+        assert await received(dialled) == b"{}"
+        waiting_bytes = dialled._connection.transport.get_write_buffer_size()
+        await dialled.close(1000, "")
+        with pytest.raises(ChannelClosed):
+            await stuck
+
+    assert done.is_set()
+    assert waiting_bytes < 1_500_000  # one message of a megabyte, and what came before the line was full
+
+
+async def test_a_ping_is_answered_also_while_little_waits() -> None:
+    """The ordinary case."""
+    answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def ping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\x89\x02hi")
+        answered.set_result(await reader.readexactly(8))
+
+    async with half_open_server(then=ping) as url, asyncio.timeout(5):
+        dialled = await dial(url, QUICK)
+        answer = await answered
+        await dialled.close(1000, "")
+
+    mask = answer[2:6]
+    assert answer[:2] == b"\x8a\x82"
+    assert bytes(a ^ b for a, b in zip(answer[6:], mask, strict=False)) == b"hi"
+
+
 async def fill(some: DialledSocket | AcceptedSocket) -> None:
     while True:
         await some.send(b"x" * 1_000_000)
@@ -348,6 +397,7 @@ async def fill(some: DialledSocket | AcceptedSocket) -> None:
         test_an_accepted_socket_says_goodbye_in_bounded_time_too,
         test_the_servers_goodbye_is_the_end_even_if_it_keeps_the_connection,
         test_a_goodbye_ends_a_receive_that_waits,
+        test_pings_of_a_server_that_reads_nothing_cost_no_memory,
         test_a_half_open_server_is_noticed,
         test_a_half_open_agent_is_noticed,
         test_an_agent_whose_message_takes_long_lives_by_each_byte_of_it,
@@ -549,7 +599,7 @@ class saying:  # noqa: N801 - reads as a verb where it is used
 
 
 @asynccontextmanager
-async def half_open_server(says: bytes = b"", *, when: asyncio.Event | None = None) -> AsyncIterator[str]:
+async def half_open_server(says: bytes = b"", *, then: Talk = silence) -> AsyncIterator[str]:
     """Completes the WebSocket handshake, perhaps says something, then neither reads nor speaks."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -559,10 +609,9 @@ async def half_open_server(says: bytes = b"", *, when: asyncio.Event | None = No
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
         )
-        if when is not None:
-            await when.wait()
         writer.write(says)
         await writer.drain()
+        await then(reader, writer)
         await silence(reader, writer)
 
     async with tcp_server(serve) as port:
