@@ -153,6 +153,8 @@ class Agent:
         self._catalog, self._executor.table = catalog, table
         if table.fingerprint == before:
             return
+        if table.left_out:
+            log.warning("models_left_out", count=table.left_out, reason="an agent offers no more")
         self._revision += 1
         self._metrics.catalog_changed()
         self._tell("models", {"models": [offer.model_id for offer in table.offers]})

@@ -6,16 +6,18 @@ nor executed.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import islice
 
 import msgspec
 
 from provider_agent.backends.base import Backend, BackendModel
 from provider_agent.backends.discovery import Catalog
 from provider_agent.protocol.errors import ErrorCode
-from provider_agent.protocol.frames import ModelOffer
+from provider_agent.protocol.frames import MOST_MODELS, ModelOffer
 
 EMBEDDING_ENDPOINTS = frozenset({"/v1/embeddings", "/api/embed"})
 
@@ -70,11 +72,18 @@ class Refusal:
 
 
 class RoutingTable:
-    """Public model name -> routes in the order of preference; immutable, rebuilt when the catalog changes."""
+    """Public model name -> routes in the order of preference; immutable, rebuilt when the catalog changes.
+
+    Attributes:
+        offers: what is advertised of it.
+        left_out: how many names have no row, since an agent offers no more.
+    """
 
     def __init__(self, catalog: Catalog, policy: Policy) -> None:
         self._policy = policy
-        self._routes = _routes(catalog, policy)
+        routes = _routes(catalog, policy)
+        self.left_out = max(0, len(routes) - MOST_MODELS)
+        self._routes = dict(islice(routes.items(), MOST_MODELS))
         self.offers = tuple(self._offer(name) for name in sorted(self._routes))
         self.fingerprint = "sha256:" + hashlib.sha256(msgspec.json.encode(self.offers)).hexdigest()
 
@@ -128,11 +137,13 @@ def with_room(routes: Iterable[Route], active: Callable[[Route], tuple[int, int]
 
 
 def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
+    aliases: defaultdict[str, list[str]] = defaultdict(list)
+    for alias, target in policy.aliases.items():
+        aliases[target].append(alias)
     found: dict[str, list[Route]] = {}
     for entry in catalog.entries:
         for model in entry.models:
-            names = [model.model_id, *(a for a, target in policy.aliases.items() if target == model.model_id)]
-            for name in filter(policy.lets_through, names):
+            for name in filter(policy.lets_through, (model.model_id, *aliases.get(model.model_id, ()))):
                 found.setdefault(name, []).append(Route(entry.backend, model))
     return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}
 

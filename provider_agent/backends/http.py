@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from provider_agent import __version__
-from provider_agent.backends import address, failures
+from provider_agent.backends import address, failures, lenient
 from provider_agent.backends.base import (
     BackendError,
     BackendFailed,
@@ -51,10 +51,14 @@ class Page:
 
     @property
     def value(self) -> Any:
-        """The body's JSON, or None."""
+        """The body's JSON, or None. One odd character in it must not cost the rest."""
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass
+        try:
+            return lenient.loads(self.body)
+        except ValueError:
             return None
 
     def require(self) -> Any:

@@ -1,13 +1,19 @@
 """What a server says of itself, read with care: any program may be behind a port. Opens no connection."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from provider_agent.protocol.frames import LARGEST_COUNT, LONGEST_NAME
+from provider_agent.protocol.frames import LARGEST_COUNT, LONGEST_NAME, MOST_MODELS
 
 Item = Mapping[str, Any]
 """One model in a listing, as the engine spelled it."""
+
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, which would act on a terminal, and lone surrogates, which UTF-8 cannot hold."""
+
+_SHOWN_CHARACTERS = 80
 
 
 class Said(Protocol):
@@ -43,22 +49,44 @@ class Answers:
 def items(page: Said | None, member: str) -> tuple[Item, ...] | None:
     """The models in a listing; None if it is none.
 
-    A list of objects under `member`. Ollama writes `null` for an empty one, and some gateways
-    write the bare list.
+    A list under `member`, of which only the objects count. Ollama writes `null` for an empty one,
+    and some gateways write the bare list.
     """
     value = page.value if page is not None and page.status == 200 else None  # noqa: PLR2004 - OK
     listed = value.get(member, ()) if isinstance(value, dict) else value
     if isinstance(value, dict) and member in value and listed is None:
         return ()
-    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+    if not isinstance(listed, list):
         return None
-    return tuple(listed)
+    objects = tuple(each for each in listed if isinstance(each, dict))
+    return objects if objects or not listed else None
+
+
+def by_name(listed: Sequence[Item], *names: str) -> tuple[dict[str, Item], dict[str, str]]:
+    """The models that can be offered, by their name; and why those cannot that are left out.
+
+    A name must be a `text` (below). Of two models with one name, the first is meant.
+    """
+    usable: dict[str, Item] = {}
+    left_out: dict[str, str] = {}
+    for item in listed[:MOST_MODELS]:
+        if name := text(item, *names):
+            usable.setdefault(name, item)
+        else:
+            said = next((item[name] for name in names if item.get(name)), None)
+            left_out[ascii(said)[:_SHOWN_CHARACTERS]] = "its name is no short plain text"
+    if len(listed) > MOST_MODELS:
+        left_out[f"after the first {MOST_MODELS}"] = "an agent offers no more"
+    return usable, left_out
 
 
 def text(item: Item, *names: str) -> str:
     """The first of these members that is a text which fits a frame, else an empty one."""
-    said = (item.get(name) for name in names)
-    return next((each for each in said if isinstance(each, str) and 0 < len(each) <= LONGEST_NAME), "")
+    for name in names:
+        said = item.get(name)
+        if isinstance(said, str) and 0 < len(said) <= LONGEST_NAME and not _UNFIT.search(said):
+            return said
+    return ""
 
 
 def positive(item: object, *names: str) -> int | None:

@@ -36,7 +36,7 @@ class OllamaBackend(OpenAIBackend):
         listed = items(answers.tags, "models")
         if listed is None or answers.is_owned_by("koboldcpp"):
             return False
-        return all(text(item, "name", "model") and "details" in item for item in listed)
+        return not listed or any(text(item, "name", "model") and "details" in item for item in listed)
 
     async def list_models(self) -> tuple[BackendModel, ...]:
         page = await self._ask("/api/tags")
@@ -44,7 +44,8 @@ class OllamaBackend(OpenAIBackend):
         listed = items(page, "models")
         if listed is None:
             raise BackendFailed("the engine's list of models is none")
-        local = [item for item in listed if text(item, "name", "model") and not _is_remote(item)]
+        own = [item for item in listed if not _is_remote(item)]
+        local = list(self._usable(own, "name", "model").values())
         await self._look_at(local)
         models = [self._model(item, self._shown.get(_identity(item), {})) for item in local]
         return tuple(sorted(models, key=lambda model: model.model_id))

@@ -12,11 +12,16 @@ from provider_agent.backends.base import (
     Call,
 )
 from provider_agent.backends.http import EngineHttp, HttpReply, Page
-from provider_agent.backends.listing import Answers, Item, items, positive, text
+from provider_agent.backends.listing import Answers, Item, by_name, items, positive, text
 from provider_agent.backends.request import CHAT, COMPLETIONS, EMBEDDINGS
+from provider_agent.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
 ASK_TIMEOUT_S: Final = 5.0
+_NAMED_AT_ONCE: Final = 10
+"""How many models that cannot be offered are named in the log after one look."""
 
 
 class OpenAIBackend:
@@ -33,13 +38,15 @@ class OpenAIBackend:
         self.priority = settings.priority
         self._http = http
         self._api_key = settings.api_key
+        self._left_out: frozenset[str] = frozenset()
 
     @classmethod
     def recognises(cls, answers: Answers) -> bool:
-        """A non-empty listing in OpenAI's form, each model with a name."""
+        """A listing in OpenAI's form, with a name in it."""
         models = items(answers.models, "data")
         said = answers.models.value if answers.models else None
-        return bool(models) and isinstance(said, dict) and said.get("object") == "list" and _named(models)
+        is_list = isinstance(said, dict) and said.get("object") == "list"
+        return is_list and any(text(item, "id") for item in models or ())
 
     async def list_models(self) -> tuple[BackendModel, ...]:
         page = await self._ask("/v1/models")
@@ -48,7 +55,7 @@ class OpenAIBackend:
         if listed is None:
             raise BackendFailed("the engine's list of models is none")
         more = await self._ask_more()
-        models = [self._model(item, more) for item in listed if text(item, "id")]
+        models = [self._model(item, more) for item in self._usable(listed, "id").values()]
         return tuple(sorted(models, key=lambda model: model.model_id))
 
     def open(self, call: Call) -> AbstractAsyncContextManager[HttpReply]:
@@ -67,6 +74,14 @@ class OpenAIBackend:
             ),
         )
 
+    def _usable(self, listed: Sequence[Item], *names: str) -> dict[str, Item]:
+        """The models that can be offered, by name. Of each other one the operator hears once."""
+        usable, left_out = by_name(listed, *names)
+        for model in sorted(left_out.keys() - self._left_out)[:_NAMED_AT_ONCE]:
+            log.warning("model_left_out", backend=self.name, model_id=model, reason=left_out[model])
+        self._left_out = frozenset(left_out)
+        return usable
+
     async def _ask(self, path: str, body: bytes | None = None) -> Page:
         return await self._http.ask(self.url, path, body=body, api_key=self._api_key, timeout_s=ASK_TIMEOUT_S)
 
@@ -76,7 +91,3 @@ class OpenAIBackend:
             return await self._ask(path)
         except BackendError:
             return None
-
-
-def _named(models: Sequence[Item] | None) -> bool:
-    return all(text(item, "id") for item in models or ())

@@ -1,12 +1,34 @@
 """What is advertised is what executes, in the operator's order."""
 
+import asyncio
+import json
 from collections.abc import Sequence
 
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from provider_agent.agent.routing import Policy, Refusal, Route, RoutingTable, with_room
-from provider_agent.backends.base import BackendModel
+from provider_agent.backends.base import BackendError, BackendModel, BackendSettings
 from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.backends.families import FAMILIES
+from provider_agent.backends.http import Page
+from provider_agent.protocol.codec import decode, encode
 from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import (
+    LEGACY_PROTOCOL,
+    LONGEST_NAME,
+    MAX_MESSAGE_BYTES,
+    MOST_MODELS,
+    PROTOCOL,
+    Capabilities,
+    Limits,
+    Metadata,
+)
+from provider_agent.protocol.link import Role
 from tests.fakes.backends import CHAT, ScriptedBackend
+from tests.fakes.engine_pages import HttpOfPages
 
 EMBEDDINGS = "/v1/embeddings"
 
@@ -117,6 +139,60 @@ def test_the_fingerprint_changes_only_with_the_offers() -> None:
 
     assert table(ScriptedBackend()).fingerprint == same.fingerprint
     assert other.fingerprint != same.fingerprint
+
+
+def test_no_more_is_offered_than_a_message_can_hold() -> None:
+    """The agent would lose its session over the list; what is not offered is not executed either."""
+    many = table(ScriptedBackend(models=tuple(f"m{number:05}" for number in range(MOST_MODELS + 2))))
+
+    assert (len(many), len(many.offers), many.left_out) == (MOST_MODELS, MOST_MODELS, 2)
+    assert names(many.routes("m09999", CHAT)) == ["scripted"]
+    assert isinstance(many.routes("m10000", CHAT), Refusal)
+
+
+def test_the_longest_offer_fits_a_message() -> None:
+    """Ten thousand of the longest names and fingerprints, each character as long as they get."""
+    longest = "\U0001d11e" * LONGEST_NAME
+    model = BackendModel(longest, frozenset({CHAT, EMBEDDINGS}), 2**53, 2**53, f"sha256:{longest}")
+    backend = ScriptedBackend()
+    backend.models = (model,)
+    (offer,) = table(backend).offers
+
+    assert len(msgspec.json.encode(offer)) * MOST_MODELS < MAX_MESSAGE_BYTES
+
+
+_ODD: st.SearchStrategy[object] = st.sampled_from(
+    ["a", "b/c:7b", "x" * 513, "", "\ud800", "a\x00", "é", 2**60, -1, True, None, [], 4096]
+)
+_LISTED = st.dictionaries(
+    st.sampled_from(["id", "name", "max_model_len", "context_length", "meta", "digest", "details"]), _ODD
+)
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+@given(st.lists(_LISTED | _ODD, max_size=5), st.sampled_from(["data", "models"]))
+@settings(max_examples=50)
+def test_whatever_an_engine_lists_the_capabilities_can_be_read(
+    kind: str, listed: list[object], member: str
+) -> None:
+    """Our encoder never writes what our decoder refuses: one odd model would cost the whole session."""
+    pages = [Page(200, {}, json.dumps({member: listed}).encode())] * 3
+    backend = FAMILIES[kind](HttpOfPages(*pages), BackendSettings(kind), url="http://x:1", name="x")
+    try:
+        models = asyncio.run(backend.list_models())
+    except BackendError:
+        models = ()
+    offers = RoutingTable(Catalog((CatalogEntry(backend, models, healthy=True),)), Policy()).offers
+    frame = Capabilities(
+        models=offers, limits=Limits(max_concurrent_total=1), metadata=Metadata(agent_version="1")
+    )
+
+    for protocol in (PROTOCOL, LEGACY_PROTOCOL):
+        message = encode(frame, protocol)
+        assert message is not None
+        read = decode(message, Role.AGENT)
+        assert isinstance(read, Capabilities)
+        assert [offer.model_id for offer in read.models] == [offer.model_id for offer in offers]
 
 
 def test_the_least_loaded_of_equal_backends_comes_first() -> None:

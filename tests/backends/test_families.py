@@ -28,6 +28,17 @@ async def test_an_engine_without_openais_listing_is_recognised() -> None:
     assert await family_of(engine_pages.FamilyEngine(pages)) == "ollama"
 
 
+@pytest.mark.parametrize(
+    ("path", "member", "kind"), [("/v1/models", "data", "openai"), ("/api/tags", "models", "ollama")]
+)
+async def test_one_odd_model_hides_no_engine(path: str, member: str, kind: str) -> None:
+    """Null, without a name, with one that is too long: the others are still there."""
+    models = [None, {}, {"id": "n" * 600}, {"id": "a", "name": "a", "details": {}}]
+    pages = {path: json_answer({"object": "list", member: models})}
+
+    assert await family_of(engine_pages.FamilyEngine(pages)) == kind
+
+
 async def test_an_imitation_of_ollama_is_not_taken_for_it() -> None:
     """KoboldCpp lists like Ollama, but has not all of its endpoints."""
     pages = {**engine_pages.ollama(), "/v1/models": models_page("koboldcpp/tiny", owned_by="koboldcpp")}

@@ -429,6 +429,12 @@ async def test_a_page_that_is_no_json_is_none(http: EngineHttp, engine: FakeEngi
         (await http.ask(engine.url, "/x", timeout_s=LATE_S)).require()
 
 
+@pytest.mark.parametrize("odd", [rb"\ud800", b"\xff", b"\x01"])
+def test_an_odd_character_in_a_page_costs_nothing_else(odd: bytes) -> None:
+    """One model with such a name must not take the others off the air."""
+    assert Page(200, {}, b'{"data":["' + odd + b'","a"]}').value["data"][1] == "a"
+
+
 def test_a_page_that_is_not_there_is_no_missing_model() -> None:
     """The operator of an engine of another kind must not look for a model."""
     with pytest.raises(BackendFailed, match="no such page; is its kind right"):

@@ -1,11 +1,15 @@
 """What an engine of no known family tells; the rest is in the contract of all adapters."""
 
+import json
+
 import pytest
 
 from provider_agent.backends.base import BackendModel, BackendSettings
-from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
 from tests.fakes.engine import Answer, FakeEngine, json_answer, models_page
+from tests.fakes.engine_pages import HttpOfPages
+from tests.fakes.logs import LogLines
 
 
 async def listed(page: Answer) -> list[BackendModel]:
@@ -31,6 +35,20 @@ async def test_a_model_without_a_name_is_left_out() -> None:
     assert await listed(json_answer({"data": [{"id": ""}, {"name": "x"}, {"id": "a"}]})) == [
         BackendModel("a", ENDPOINTS)
     ]
+
+
+async def test_the_operator_hears_once_of_a_model_that_is_left_out() -> None:
+    """A look every half minute must not fill the log; what is new is told."""
+    lines = LogLines()
+    long, worse = "n" * 600, "\ud800"
+    pages = [Page(200, {}, json.dumps({"data": [{"id": name} for name in names]}).encode())
+             for names in (["a", long], ["a", long], ["a", long, worse])]  # fmt: skip
+    backend = OpenAIBackend(HttpOfPages(*pages), BackendSettings("openai"), url="http://x:1", name="x")
+    for _ in pages:
+        assert await backend.list_models() == (BackendModel("a", ENDPOINTS),)
+
+    told = [(line["backend"], line["model_id"]) for line in lines.named("model_left_out")]
+    assert told == [("x", ascii(long)[:80]), ("x", r"'\ud800'")]
 
 
 async def test_no_models_are_no_models() -> None:
