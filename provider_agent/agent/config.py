@@ -22,6 +22,8 @@ from provider_agent.agent.config_sections import (
 )
 from provider_agent.backends.address import BadAddress, normalise
 from provider_agent.backends.base import BackendSettings
+from provider_agent.backends.listing import is_name
+from provider_agent.protocol.frames import LONGEST_NAME
 from provider_agent.transport.dialling import is_loopback
 
 __all__ = ["AgentConfig", "ConfigError", "default_files", "load"]
@@ -107,6 +109,7 @@ def load(
         _check_backend(f"backends[{index}]", backend, origin)
     _check_backend_names(config.backends, origin)
     _check_globs(config, origin)
+    _check_aliases(config, origin)
     _check_status_listen(config.telemetry, origin)
     return config
 
@@ -170,6 +173,15 @@ def _check_globs(config: AgentConfig, origin: Origin) -> None:
     for key, globs in lists.items():
         if not all(glob.strip() for glob in globs):
             raise origin.error(key, "holds an empty glob, which no model matches", "remove it")
+
+
+def _check_aliases(config: AgentConfig, origin: Origin) -> None:
+    for alias in config.models.aliases:
+        if not is_name(alias):
+            problem = f"holds a name of {len(alias)} characters that no model can be offered by"
+            raise origin.error(
+                "models.aliases", problem, f"choose 1 to {LONGEST_NAME} characters of plain text"
+            )
 
 
 def _check_status_listen(section: TelemetrySection, origin: Origin) -> None:

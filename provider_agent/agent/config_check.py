@@ -16,6 +16,9 @@ from msgspec import inspect
 
 ENVIRONMENT_PREFIX = "PROVIDER_AGENT__"
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What the bytes of a variable become that are no UTF-8; no frame can hold it."""
+
 
 class ConfigError(Exception):
     """The configuration cannot be used as it is.
@@ -135,6 +138,8 @@ class Checker:
         if not _fits(kind, value):
             problem = f"must be {describe(kind)}, not {_name_of(kind, value)}"
             raise self.origin.error(key, problem, _remedy(key, kind, value))
+        if _SURROGATE.search(_text_in(kind, value)):
+            raise self.origin.error(key, "holds what is no UTF-8", "write it as UTF-8 text")
         if isinstance(kind, inspect.StructType):
             self._check_names(kind, value, key)
         for step, below, inner in _members(kind, value):
@@ -190,6 +195,13 @@ def _members(kind: inspect.Type, value: Any) -> Iterator[tuple[str, inspect.Type
         yield from ((f".{name}", kind.value_type, inner) for name, inner in value.items())
     elif isinstance(kind, inspect.VarTupleType):
         yield from ((f"[{index}]", kind.item_type, inner) for index, inner in enumerate(value))
+
+
+def _text_in(kind: inspect.Type, value: Any) -> str:
+    """The text of this value itself: it, or the names in a table. A path may be any bytes."""
+    if isinstance(kind, inspect.DictType):
+        return "".join(value)
+    return value if isinstance(kind, inspect.StrType) else ""
 
 
 def _fits(kind: inspect.Type, value: Any) -> bool:

@@ -8,14 +8,16 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from provider_agent.protocol.frames import LARGEST_COUNT
+
 PROGRAM = "provider-agent"
 
 MAX_CONCURRENT = 256
 MAX_JOB_BYTES = 64 * 1024 * 1024  # the largest message of the protocol
 
 Slots = Annotated[int, Meta(ge=1, le=MAX_CONCURRENT)]
-Price = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(ge=1)]
+Price = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
+Positive = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Wait = Annotated[float, Meta(ge=0.1, le=86_400)]
 

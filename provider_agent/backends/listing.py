@@ -84,9 +84,14 @@ def text(item: Item, *names: str) -> str:
     """The first of these members that is a text which fits a frame, else an empty one."""
     for name in names:
         said = item.get(name)
-        if isinstance(said, str) and 0 < len(said) <= LONGEST_NAME and not _UNFIT.search(said):
+        if isinstance(said, str) and is_name(said):
             return said
     return ""
+
+
+def is_name(said: str) -> bool:
+    """Whether a model can be called so in a frame, and on a terminal."""
+    return 0 < len(said) <= LONGEST_NAME and not _UNFIT.search(said)
 
 
 def positive(item: object, *names: str) -> int | None:

@@ -84,7 +84,7 @@ def test_every_kind_of_value_has_its_words() -> None:
     assert fields["backends[]"] == "a list of tables"
     assert fields["models.hide"] == "a list of strings"
     assert fields["operator.labels"] == "a table"
-    assert fields["limits.max_output_tokens"] == "an integer of at least 1"
+    assert fields["limits.max_output_tokens"] == "an integer from 1 to 9007199254740992"
     assert fields["backends[].priority"] == "an integer"
     assert fields["limits.shutdown_grace_s"] == "a number from 0 to 86400"
     assert fields["log.format"] == 'one of "auto", "console", "json"'

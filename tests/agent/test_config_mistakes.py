@@ -54,6 +54,17 @@ MISTAKES = {
         ", line 3: limits.max_concurrent must be an integer from 1 to 256, not a string",
         "write for example max_concurrent = 1",
     ),
+    "more than a frame can hold": Mistake(
+        URL + "pricing.default_input_per_1m = 9007199254740993",
+        ", line 2: pricing.default_input_per_1m must be an integer from 0 to 9007199254740992, "
+        "not 9007199254740993",
+        "write for example default_input_per_1m = 1",
+    ),
+    "alias without a name": Mistake(
+        URL + 'models.aliases = { "" = "llama3" }',
+        ", line 2: models.aliases holds a name of 0 characters that no model can be offered by",
+        "choose 1 to 512 characters of plain text",
+    ),
     "out of range": Mistake(
         URL + "limits.max_concurrent = 257",
         ", line 2: limits.max_concurrent must be an integer from 1 to 256, not 257",
@@ -66,7 +77,7 @@ MISTAKES = {
     ),
     "money in floats": Mistake(
         URL + "pricing.default_input_per_1m = 0.5",
-        ", line 2: pricing.default_input_per_1m must be an integer of at least 0, not 0.5",
+        ", line 2: pricing.default_input_per_1m must be an integer from 0 to 9007199254740992, not 0.5",
         "write for example default_input_per_1m = 1",
     ),
     "text for a list": Mistake(

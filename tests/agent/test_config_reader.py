@@ -46,6 +46,20 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
     assert (limits.max_concurrent, limits.idle_timeout_s) == (4, 9)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("OPERATOR__NAME", "caf\udce9"),
+        ("OPERATOR__LABELS", r'{"\ud800": "x"}'),
+        ("OPERATOR__LABELS", "a=\udce9"),
+        ("MODELS__ALIASES", "\udce9=m"),
+    ],
+)
+def test_a_variable_that_is_no_utf_8_is_a_mistake(name: str, text: str) -> None:
+    """No frame can hold it: the agent would lose every session over its own name."""
+    assert "holds what is no UTF-8" in sentence({name: text})
+
+
 PARSED: dict[str, tuple[str, str, Any]] = {
     "integer": ("LIMITS__MAX_CONCURRENT", "4", 4),
     "number": ("LIMITS__IDLE_TIMEOUT_S", "2.5", 2.5),
