@@ -36,6 +36,9 @@ TURN_BYTES = 16 * 1024
 FLUSH_TIMEOUT_S = 1.0
 """How long a close waits for the frames that were posted before it."""
 
+PROTOCOL_ERROR = 4003
+"""Our code for a peer that takes nothing, but goes on asking (protocol.md 10)."""
+
 _NAMED_UNKNOWN_TYPES = 16  # a peer that invents types must not fill the log
 
 
@@ -90,6 +93,10 @@ class Socket(Protocol):
 
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye; bounded to about a second, and never raises."""
+        ...
+
+    def abort(self, closed: ChannelClosed) -> None:
+        """End at once and without a goodbye; whoever is in `receive` or `send` learns that it ended so."""
         ...
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from provider_agent.transport.liveness import DEAD_AFTER_S, PING_AFTER_S
+from provider_agent.transport.liveness import PATIENCE, Patience
 
 DialProblem = Literal[
     "url", "dns", "refused", "unreachable", "timeout", "tls", "client_certificate", "http", "proxy"
@@ -49,7 +49,7 @@ class DialOptions:
         client_cert_file, client_key_file: show this certificate; the key may be in the same file.
         proxy: URL of a proxy; None for the one of the environment. Loopback is never proxied.
         dial_timeout_s: for everything up to the open WebSocket.
-        ping_after_s, dead_after_s: see `liveness`.
+        patience: with a coordinator that is silent, or takes nothing.
     """
 
     ca_file: Path | None = None
@@ -57,8 +57,7 @@ class DialOptions:
     client_key_file: Path | None = None
     proxy: str | None = None
     dial_timeout_s: float = 10.0
-    ping_after_s: float = PING_AFTER_S
-    dead_after_s: float = DEAD_AFTER_S
+    patience: Patience = PATIENCE
 
 
 def server_host(url: str) -> str:

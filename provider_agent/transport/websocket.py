@@ -5,7 +5,6 @@ The one module that knows the WebSocket libraries: whatever they raise leaves it
 """
 
 import asyncio
-import socket
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -28,7 +27,7 @@ from websockets.typing import Subprotocol
 
 from provider_agent import __version__
 from provider_agent.protocol.frames import MAX_MESSAGE_BYTES
-from provider_agent.transport.channel import ChannelClosed
+from provider_agent.transport.channel import PROTOCOL_ERROR, ChannelClosed
 from provider_agent.transport.dialling import (
     DialError,
     DialOptions,
@@ -38,7 +37,8 @@ from provider_agent.transport.dialling import (
     server_host,
     tls_context,
 )
-from provider_agent.transport.liveness import DEAD_AFTER_S, PING_AFTER_S, Ear, Liveness, Watch
+from provider_agent.transport.liveness import PATIENCE, Backlog, Ear, Liveness, Patience, Verdict, Watch
+from provider_agent.transport.tcp import HIGH_WATER_BYTES, is_reading, set_low_delay
 
 __all__ = ["AcceptedSocket", "DialError", "DialOptions", "DialledSocket", "accept", "dial", "server_host"]
 
@@ -47,9 +47,6 @@ USER_AGENT = f"provider-agent/{__version__}"
 
 CLOSE_TIMEOUT_S = 1.0
 """How long a goodbye may take; the libraries' own 10 s would be added to every lost connection."""
-
-HIGH_WATER_BYTES = 64 * 1024
-"""What a connection buffers before `send` waits: the most that a control frame ever waits behind."""
 
 _MAX_REASON_BYTES = 123  # of a close frame, RFC 6455, 5.5
 _PING, _PONG = b"\x89", b"\x8a"  # first byte of such a frame, RFC 6455, 5.2
@@ -100,13 +97,15 @@ class _Connection(ClientConnection):
 
     Attributes:
         liveness: to be told; None until the WebSocket is open.
+        waits: how many messages had to wait until the peer took what came before.
     """
 
     liveness: Liveness | None = None
+    waits: int = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        _set_low_delay(transport)
+        set_low_delay(transport)
 
     def data_received(self, data: bytes) -> None:
         if self.liveness is not None:
@@ -145,6 +144,7 @@ class _Connection(ClientConnection):
         self.protocol.send_text(message)
         super().send_data()
         if self.paused:
+            self.waits += 1
             try:
                 await self.drain()
             except OSError as error:  # lost while we waited
@@ -161,6 +161,9 @@ class _Connection(ClientConnection):
             ]
         super().send_data()
 
+    def backlog(self) -> Backlog | None:
+        return Backlog(self.waits, self.transport.get_write_buffer_size()) if self.paused else None
+
     def ping_now(self) -> None:
         if self.protocol.state is State.OPEN and not self.transport.is_closing():
             self.protocol.send_ping(b"")
@@ -172,17 +175,16 @@ class DialledSocket:
 
     def __init__(self, connection: _Connection, options: DialOptions) -> None:
         self._connection = connection
-        self._silent_for_s = options.ping_after_s + options.dead_after_s
-        self._gave_up = False
-        connection.liveness = Liveness(
-            connection.loop.time(), ping_after_s=options.ping_after_s, dead_after_s=options.dead_after_s
-        )
+        self._patience = options.patience
+        self._aborted: ChannelClosed | None = None
         self._watch = Watch(
-            connection.liveness,
-            is_reading=lambda: _is_reading(connection.transport),
+            options.patience,
+            is_reading=lambda: is_reading(connection.transport),
+            backlog=connection.backlog,
             ping=connection.ping_now,
             give_up=self._give_up,
         )
+        connection.liveness = self._watch.liveness
 
     async def receive(self) -> bytes:
         try:
@@ -204,14 +206,18 @@ class DialledSocket:
         except TimeoutError:  # its own limit does not hold while the peer takes no bytes
             self._connection.transport.abort()
 
-    def _give_up(self) -> None:
-        self._gave_up = True
+    def abort(self, closed: ChannelClosed) -> None:
+        self._watch.stop()
+        self._aborted = self._aborted or closed
         self._connection.transport.abort()
+
+    def _give_up(self, verdict: Verdict) -> None:
+        self.abort(_given_up(verdict, self._patience))
 
     def _ended(self, closed: ConnectionClosed) -> ChannelClosed:
         self._watch.stop()
-        if self._gave_up:
-            return _silent(self._silent_for_s)
+        if self._aborted is not None:
+            return self._aborted.again()
         if closed.rcvd is not None and (closed.rcvd_then_sent or closed.sent is None):
             return ChannelClosed(closed.rcvd.code, closed.rcvd.reason)
         if closed.sent is not None:
@@ -222,9 +228,7 @@ class DialledSocket:
 # --- accepted ----------------------------------------------------------------------------
 
 
-async def accept(
-    request: web.Request, *, ping_after_s: float = PING_AFTER_S, dead_after_s: float = DEAD_AFTER_S
-) -> "AcceptedSocket":
+async def accept(request: web.Request, patience: Patience = PATIENCE) -> "AcceptedSocket":
     """Turn a request into a WebSocket.
 
     Raises:
@@ -242,12 +246,8 @@ async def accept(
     await response.prepare(request)
     if request.transport is None:
         raise ChannelClosed(None, "lost during the handshake")
-    _set_low_delay(request.transport)
-    liveness = Liveness(
-        asyncio.get_running_loop().time(), ping_after_s=ping_after_s, dead_after_s=dead_after_s
-    )
-    request.transport.set_protocol(Ear(request.protocol, liveness))
-    return AcceptedSocket(response, request.transport, liveness, silent_for_s=ping_after_s + dead_after_s)
+    set_low_delay(request.transport)
+    return AcceptedSocket(response, request.protocol, request.transport, patience)
 
 
 class AcceptedSocket:
@@ -263,21 +263,24 @@ class AcceptedSocket:
     def __init__(
         self,
         response: "web.WebSocketResponse[Literal[False]]",
+        protocol: web.RequestHandler,
         transport: asyncio.Transport,
-        liveness: Liveness,
-        *,
-        silent_for_s: float,
+        patience: Patience,
     ) -> None:
         self.response = response
+        self._protocol = protocol
         self._transport = transport
-        self._silent_for_s = silent_for_s
+        self._patience = patience
+        self._sends = 0
         self._ended: ChannelClosed | None = None
         self._watch = Watch(
-            liveness,
-            is_reading=lambda: _is_reading(transport),
+            patience,
+            is_reading=lambda: is_reading(transport),
+            backlog=self._backlog,
             ping=lambda: self._control(_PING, b""),
             give_up=self._give_up,
         )
+        transport.set_protocol(Ear(protocol, self._watch.liveness))
 
     async def receive(self) -> bytes:
         while True:
@@ -294,6 +297,7 @@ class AcceptedSocket:
                     raise self._end(message)
 
     async def send(self, message: bytes) -> None:
+        self._sends += 1
         try:
             await self.response.send_frame(message, WSMsgType.TEXT)
         except ConnectionError as error:
@@ -317,9 +321,18 @@ class AcceptedSocket:
         if not self._transport.is_closing() and self._transport.get_write_buffer_size() < HIGH_WATER_BYTES:
             self._transport.write(first_byte + bytes([len(payload)]) + payload)
 
-    def _give_up(self) -> None:
-        self._ended = self._ended or _silent(self._silent_for_s)
+    def abort(self, closed: ChannelClosed) -> None:
+        self._watch.stop()
+        self._ended = self._ended or closed
         self._transport.abort()
+
+    def _backlog(self) -> Backlog | None:
+        if not self._protocol.writing_paused:
+            return None
+        return Backlog(self._sends, self._transport.get_write_buffer_size())
+
+    def _give_up(self, verdict: Verdict) -> None:
+        self.abort(_given_up(verdict, self._patience))
 
     def _end(self, message: Any) -> ChannelClosed:
         self._watch.stop()
@@ -338,22 +351,9 @@ class AcceptedSocket:
 # --- shared ------------------------------------------------------------------------------
 
 
-def _set_low_delay(transport: asyncio.BaseTransport) -> None:
-    """Small frames leave at once, and what waits does so here, where control overtakes, not in the kernel."""
-    tcp = transport.get_extra_info("socket")
-    if tcp is None or tcp.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 2 * HIGH_WATER_BYTES)
-
-
-def _is_reading(transport: asyncio.Transport) -> bool:
-    return transport.is_closing() or transport.is_reading()
-
-
-def _silent(for_s: float) -> ChannelClosed:
-    return ChannelClosed(None, f"the peer was silent for {for_s:g} s", by_us=True)
+def _given_up(verdict: Verdict, patience: Patience) -> ChannelClosed:
+    code = PROTOCOL_ERROR if verdict is Verdict.STALLED else None
+    return ChannelClosed(code, patience.tell(verdict), by_us=True)
 
 
 def _fitting(reason: str) -> str:

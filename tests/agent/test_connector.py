@@ -10,6 +10,7 @@ import pytest
 from provider_agent.agent.connector import Connector, SessionEnd
 from provider_agent.agent.reconnect import CAP_S
 from provider_agent.protocol.frames import AuthFailed
+from provider_agent.transport.channel import ChannelClosed
 from provider_agent.transport.websocket import DialError
 from tests.fakes.logs import LogLines
 
@@ -28,6 +29,9 @@ class IdleSocket:
 
     async def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
+
+    def abort(self, closed: ChannelClosed) -> None:
+        raise AssertionError("nobody aborts here")
 
 
 class World:

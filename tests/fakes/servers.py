@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from provider_agent.transport.liveness import PATIENCE, Patience
 from provider_agent.transport.websocket import AcceptedSocket, accept
 
 
@@ -15,13 +16,12 @@ async def websocket_server(
     serve: Callable[[AcceptedSocket], Awaitable[None]],
     *,
     tls: ssl.SSLContext | None = None,
-    ping_after_s: float = 5.0,
-    dead_after_s: float = 5.0,
+    patience: Patience = PATIENCE,
 ) -> AsyncIterator[str]:
     """Accepts WebSockets as the coordinator does, and lets `serve` talk on each; gives the URL."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        accepted = await accept(request, ping_after_s=ping_after_s, dead_after_s=dead_after_s)
+        accepted = await accept(request, patience)
         await serve(accepted)
         return accepted.response
 

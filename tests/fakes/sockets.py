@@ -45,6 +45,11 @@ class MemorySocket:
         if self._peer is not None:
             self._peer.end(ChannelClosed(code, reason))
 
+    def abort(self, closed: ChannelClosed) -> None:
+        self.end(closed)
+        if self._peer is not None:
+            self._peer.end(ChannelClosed(None, "aborted by the peer"))
+
     def feed(self, message: bytes) -> None:
         """Let this end receive a message, as if the peer had sent it."""
         self._inbox.append(message)

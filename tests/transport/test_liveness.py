@@ -1,16 +1,28 @@
 """When a peer is pinged, when it is given up, and when the judge should rather ask again."""
 
 import asyncio
+from collections.abc import Iterator
+from itertools import repeat
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.transport.liveness import LATE_S, Ear, Liveness, Verdict, Watch
+from provider_agent.transport.liveness import (
+    LATE_S,
+    LONGEST_LOOK_S,
+    Backlog,
+    Ear,
+    Liveness,
+    Outflow,
+    Patience,
+    Verdict,
+    Watch,
+)
 
 
 def liveness(now_s: float = 0.0) -> Liveness:
-    return Liveness(now_s, ping_after_s=5.0, dead_after_s=5.0)
+    return Liveness(now_s)
 
 
 def test_a_talking_peer_is_never_pinged() -> None:
@@ -75,22 +87,71 @@ def test_only_ten_silent_seconds_are_death(steps: list[tuple[float, bool]]) -> N
         assert peer.due_s > now_s
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "has_taken"),
+    [
+        (None, None, False),
+        (None, Backlog(1, 100), False),
+        (Backlog(1, 100), Backlog(1, 100), False),
+        (Backlog(1, 100), Backlog(1, 102), False),  # a close frame of ours
+        (Backlog(1, 100), Backlog(1, 99), True),
+        (Backlog(1, 100), Backlog(2, 200), True),  # the next send waits: the one before has left
+        (Backlog(1, 100), None, True),
+    ],
+)
+def test_what_has_left_was_taken(before: Backlog | None, after: Backlog | None, has_taken: bool) -> None:
+    """All that can be between two looks."""
+    outflow = Outflow()
+    outflow.look(0.0, before)
+
+    assert outflow.look(5.0, after) is has_taken
+    assert (outflow.stuck_s > 0) is (not has_taken and before is not None)
+
+
+def test_the_time_of_a_stuck_peer_adds_up_until_it_takes_something() -> None:
+    """However little: it lives, and the line is thin."""
+    outflow = Outflow()
+    for now_s in (0.0, 5.0, 9.0):
+        outflow.look(now_s, Backlog(1, 100))
+    assert outflow.stuck_s == 9.0
+
+    outflow.look(14.0, Backlog(1, 99))
+    assert outflow.stuck_s == 0.0
+
+
+def test_a_late_look_counts_for_an_ordinary_one() -> None:
+    """After a sleep of the machine the peer has a chance to take something first."""
+    outflow = Outflow()
+    outflow.look(0.0, Backlog(1, 100))
+    outflow.look(3600.0, Backlog(1, 100))
+
+    assert outflow.stuck_s == LONGEST_LOOK_S
+
+
 class Line:
     """A connection that counts what a watch does to it."""
 
-    def __init__(self, *, reading: bool = True, answers: bool = False) -> None:
+    def __init__(
+        self, *, reading: bool = True, answers: bool = False, backlog: Iterator[Backlog | None] | None = None
+    ) -> None:
         self.reading = reading
+        self.verdicts: list[Verdict] = []
+        self._backlog = backlog or repeat(None)
         self.pings = 0
         self.given_up = asyncio.Event()
         self.pinged = asyncio.Event()
         self._answers = answers
-        loop = asyncio.get_running_loop()
         self.watch = Watch(
-            Liveness(loop.time(), ping_after_s=0.01, dead_after_s=0.01),
+            Patience(0.01, 0.01, stalled_after_s=0.02),
             is_reading=lambda: self.reading,
+            backlog=lambda: next(self._backlog),
             ping=self._ping,
-            give_up=self.given_up.set,
+            give_up=self._give_up,
         )
+
+    def _give_up(self, verdict: Verdict) -> None:
+        self.verdicts.append(verdict)
+        self.given_up.set()
 
     def _ping(self) -> None:
         self.pings += 1
@@ -107,6 +168,27 @@ async def test_a_watch_gives_up_a_silent_line() -> None:
         await line.given_up.wait()
 
     assert line.pings >= 1
+    assert line.verdicts == [Verdict.DEAD]
+
+
+async def test_a_watch_gives_up_a_line_that_talks_but_takes_nothing() -> None:
+    """It may ask for what it never takes, and that would wait here without end."""
+    line = Line(answers=True, backlog=repeat(Backlog(1, 100)))
+    async with asyncio.timeout(5):
+        await line.given_up.wait()
+
+    assert line.verdicts == [Verdict.STALLED]
+
+
+async def test_a_silent_line_that_takes_what_waits_lives() -> None:
+    """A pong waits behind one long message over a thin line."""
+    line = Line(backlog=(Backlog(1, 100 - taken) for taken in range(100)))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await line.given_up.wait()
+    line.watch.stop()
+
+    assert line.verdicts == []
 
 
 async def test_a_watch_goes_on_pinging_a_line_that_answers() -> None:

@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from provider_agent import __version__
 from provider_agent.protocol.frames import MAX_MESSAGE_BYTES
 from provider_agent.transport.channel import ChannelClosed
+from provider_agent.transport.liveness import PATIENCE, Patience
 from provider_agent.transport.websocket import AcceptedSocket, DialError, DialledSocket, DialOptions, dial
 from tests.fakes.servers import tcp_server, websocket_server
 
@@ -46,13 +47,11 @@ class Server:
 
 
 @asynccontextmanager
-async def conversation(
-    *, ping_after_s: float = 5.0, dead_after_s: float = 5.0
-) -> AsyncIterator[tuple[DialledSocket, Server]]:
+async def conversation(patience: Patience = PATIENCE) -> AsyncIterator[tuple[DialledSocket, Server]]:
     """A dialled socket, and the server that echoes what it sends."""
     server = Server()
-    async with websocket_server(server.echo, ping_after_s=ping_after_s, dead_after_s=dead_after_s) as url:
-        dialled = await dial(url, DialOptions(ping_after_s=ping_after_s, dead_after_s=dead_after_s))
+    async with websocket_server(server.echo, patience=patience) as url:
+        dialled = await dial(url, DialOptions(patience=patience))
         try:
             yield dialled, server
         finally:
@@ -236,7 +235,7 @@ async def test_an_oversized_message_to_the_agent_closes_with_1009() -> None:
 
 async def test_a_quiet_session_lives_and_its_receive_waits_undisturbed() -> None:
     """Both sides ping and answer, for longer than either's patience, while a receive waits."""
-    async with conversation(ping_after_s=0.02, dead_after_s=0.3) as (dialled, _):
+    async with conversation(Patience(0.02, 0.3)) as (dialled, _):
         liveness = dialled._connection.liveness
         assert liveness is not None
         opened_s = liveness.heard_s
@@ -255,7 +254,7 @@ async def test_an_agent_whose_message_takes_long_lives_by_each_byte_of_it() -> N
     message = masked(b"x" * 100)
     pieces = [message[:1], message[1:3], message[3:50], message[50:]]
     async with (
-        websocket_server(server.echo, ping_after_s=0.02, dead_after_s=0.3) as url,
+        websocket_server(server.echo, patience=Patience(0.02, 0.3)) as url,
         raw_client(url) as (reader, writer),
         asyncio.timeout(5),
     ):
@@ -270,7 +269,7 @@ async def test_an_agent_whose_message_takes_long_lives_by_each_byte_of_it() -> N
 async def test_a_half_open_server_is_noticed() -> None:
     """It accepted the WebSocket and is gone without a word (field note 38)."""
     async with half_open_server() as url:
-        dialled = await dial(url, DialOptions(ping_after_s=0.05, dead_after_s=0.05))
+        dialled = await dial(url, DialOptions(patience=Patience(0.05, 0.05)))
         with pytest.raises(ChannelClosed) as closed:
             await received(dialled)
         async with asyncio.timeout(3):
@@ -283,7 +282,7 @@ async def test_a_half_open_agent_is_noticed() -> None:
     """The coordinator does not wait for a dead agent either (field note 38)."""
     server = Server()
     async with (
-        websocket_server(server.echo, ping_after_s=0.05, dead_after_s=0.05) as url,
+        websocket_server(server.echo, patience=Patience(0.05, 0.05)) as url,
         mute_client(url),
     ):
         closed = await server.end()
@@ -385,6 +384,44 @@ async def test_a_ping_is_answered_also_while_little_waits() -> None:
     assert bytes(a ^ b for a, b in zip(answer[6:], mask, strict=False)) == b"hi"
 
 
+async def test_a_server_that_talks_but_takes_nothing_is_given_up() -> None:
+    """What waits for it would grow without end."""
+    async with half_open_server() as url:
+        dialled = await dial(url, DialOptions(patience=Patience(0.02, 0.02, stalled_after_s=0.01)))
+        stuck = asyncio.create_task(fill(dialled))
+        with pytest.raises(ChannelClosed) as closed:
+            await received(dialled)
+        with pytest.raises(ChannelClosed) as writers:
+            await stuck
+        await dialled.close(1000, "")
+
+    for end in (closed.value, writers.value):
+        assert str(end) == "we closed the connection with 4003: the peer took no bytes for 0.01 s"
+
+
+async def test_an_agent_that_talks_but_takes_nothing_is_given_up() -> None:
+    """The coordinator's side of the same."""
+    ends: list[str] = []
+
+    async def serve(accepted: AcceptedSocket) -> None:
+        stuck = asyncio.create_task(fill(accepted))
+        for each in (accepted.receive(), stuck):
+            with pytest.raises(ChannelClosed) as closed:
+                await each
+            ends.append(str(closed.value))
+        done.set()
+
+    done = asyncio.Event()
+    async with (
+        websocket_server(serve, patience=Patience(0.02, 0.02, stalled_after_s=0.01)) as url,
+        mute_client(url),
+        asyncio.timeout(5),
+    ):
+        await done.wait()
+
+    assert ends == ["we closed the connection with 4003: the peer took no bytes for 0.01 s"] * 2
+
+
 async def fill(some: DialledSocket | AcceptedSocket) -> None:
     while True:
         await some.send(b"x" * 1_000_000)
@@ -398,6 +435,8 @@ async def fill(some: DialledSocket | AcceptedSocket) -> None:
         test_the_servers_goodbye_is_the_end_even_if_it_keeps_the_connection,
         test_a_goodbye_ends_a_receive_that_waits,
         test_pings_of_a_server_that_reads_nothing_cost_no_memory,
+        test_a_server_that_talks_but_takes_nothing_is_given_up,
+        test_an_agent_that_talks_but_takes_nothing_is_given_up,
         test_a_half_open_server_is_noticed,
         test_a_half_open_agent_is_noticed,
         test_an_agent_whose_message_takes_long_lives_by_each_byte_of_it,
