@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import sys
 from collections.abc import Callable
 from enum import IntEnum
@@ -61,12 +62,24 @@ def print_json(value: object, stream: TextIO | None = None) -> None:
 
 
 def json_events(stream: TextIO | None = None) -> OnEvent:
-    """An `on_event` that prints each event as one line `{"event": NAME, …}`."""
+    """An `on_event` that prints each event as one line `{"event": NAME, …}`.
+
+    An event is left out rather than waited for: a pipe that nobody reads must not stop the program.
+    """
 
     def on_event(name: str, fields: dict[str, object]) -> None:
-        print_json({"event": name, **fields}, stream)
+        if _has_room(sys.stdout if stream is None else stream):
+            print_json({"event": name, **fields}, stream)
 
     return on_event
+
+
+def _has_room(stream: TextIO | None) -> bool:
+    """Whether a line can be written without waiting; what has no descriptor to ask never waits."""
+    try:
+        return stream is None or bool(select.select([], [stream.fileno()], [], 0)[1])
+    except (OSError, ValueError):
+        return True
 
 
 def _turn_away(stream: TextIO) -> None:

@@ -88,6 +88,20 @@ def test_a_program_whose_events_nobody_takes_goes_on_and_ends_well(stdout: str) 
     assert (ended.returncode, ended.stderr) == (0, "still here\n")
 
 
+def test_a_pipe_that_nobody_reads_stops_nothing() -> None:
+    """Once it is full, events are left out; what was written is whole lines."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as reader:
+        with os.fdopen(writing, "w") as writer:
+            on_event = json_events(writer)
+            for number in range(10_000):  # many times what a pipe holds
+                on_event("job", {"job_id": f"job-{number}"})
+        lines = reader.read().splitlines()
+
+    assert 100 < len(lines) < 10_000
+    assert [json.loads(line)["job_id"] for line in lines] == [f"job-{n}" for n in range(len(lines))]
+
+
 def test_an_explanation_that_nobody_can_read_disturbs_nobody() -> None:
     """A terminal that was closed ends no program."""
     with contextlib.redirect_stderr(FullStream()):
