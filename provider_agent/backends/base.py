@@ -3,6 +3,7 @@
 The tree of the errors; each class carries its wire code, so that nobody maps them again:
 
     BackendError
+    ├── OutOfSockets            this machine has none left to reach an engine with
     ├── BackendUnreachable      connect failed
     ├── FirstByteTimeout        connected, and then nothing
     ├── IdleTimeout             silence in the middle of an answer
@@ -176,6 +177,12 @@ class BackendError(Exception):
         self.message = message
         self.http_status = http_status
         self.retry_after_ms = retry_after_ms
+
+
+class OutOfSockets(BackendError):
+    """No connection could be begun: a shortage of ours, which says nothing about the engine."""
+
+    code = ErrorCode.OUT_OF_CAPACITY
 
 
 class BackendUnreachable(BackendError):

@@ -15,6 +15,7 @@ from provider_agent.backends.base import (
     BackendModel,
     BackendSettings,
     BackendUnreachable,
+    OutOfSockets,
 )
 from provider_agent.backends.families import AUTO, FAMILIES, identify
 from provider_agent.backends.http import EngineHttp
@@ -121,6 +122,9 @@ class Discovery:
         try:
             async with asyncio.timeout(_CONFIGURED_TIMEOUT_S):
                 backend, models = await self._look_at(watch)
+        except OutOfSockets as error:  # says nothing about the engine: what was known of it stays
+            if watch.is_configured or watch.is_found:
+                log.warning("engine_not_asked", url=watch.url, reason=str(error))
         except (BackendError, TimeoutError) as error:
             self._failed(watch, str(error) or "no answer in time")
         except Exception:  # whatever is behind a port: it must not end the agent, nor the look at the others

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from provider_agent.backends.base import BackendError
+from provider_agent.backends.base import BackendError, OutOfSockets
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import Answers
 from provider_agent.backends.llamacpp import LlamaCppBackend
@@ -38,19 +38,28 @@ async def identify(
 
     There are two rounds of questions of at most `timeout_s` each. With `only_local` a gateway to
     somebody else's paid engines is none either, as far as that can be told.
+
+    Raises:
+        OutOfSockets: not everything could be asked.
     """
+    short: list[OutOfSockets] = []
 
     async def ask(path: str) -> Page | None:
         try:
             return await http.ask(url, path, api_key=api_key, timeout_s=timeout_s)
+        except OutOfSockets as error:
+            short.append(error)
         except BackendError:
-            return None
+            pass
+        return None
 
     models = await ask("/v1/models")
-    if models is None:
+    if models is None and not short:
         return None
     async with asyncio.TaskGroup() as group:
         tags, details = group.create_task(ask("/api/tags")), group.create_task(ask("/api/v0/models"))
+    if short:
+        raise short[0]
     return recognise(Answers(models, tags.result(), details.result()), only_local=only_local)
 
 

@@ -5,6 +5,7 @@ them understand: so no connection is shared or reused, and leaving an answer clo
 """
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from provider_agent.backends.base import (
     Call,
     FirstByteTimeout,
     IdleTimeout,
+    OutOfSockets,
     Usage,
 )
 from provider_agent.backends.request import prepare
@@ -37,6 +39,7 @@ ERROR_TIMEOUT_S: Final = 2.0
 CLOSE_TIMEOUT_S: Final = 2.0
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 _SUCCESS: Final = range(200, 300)
+_OWN_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _IN_ONE_PIECE_BYTES: Final = 256 * 1024
 """A longer request is written bit by bit, so that the other jobs go on meanwhile."""
 
@@ -349,9 +352,11 @@ async def _read_bounded(response: aiohttp.ClientResponse, limit_bytes: int) -> b
     return bytes(body[:limit_bytes])
 
 
-def _dial_error(error: Exception) -> BackendError:
+def _dial_error(error: Exception) -> BackendError:  # noqa: PLR0911 - one case each
     """By what failed, the most special first; the words are ours, since theirs hold the address."""
     match error:
+        case OSError(errno=number) if number in _OWN_SHORTAGE:
+            return OutOfSockets("this agent has no connection left for the engine")
         case aiohttp.ClientConnectorDNSError() | UnicodeError():  # a name that cannot even be asked for
             return BackendUnreachable("the engine's host name is not known")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from provider_agent.agent.routing import Policy
-from provider_agent.backends.base import BackendUnreachable, ModelNotFound
+from provider_agent.backends.base import BackendUnreachable, ModelNotFound, OutOfSockets
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.executors import executing, job
 from tests.fakes.outlets import RecordingOutlet
@@ -95,6 +95,19 @@ async def test_a_job_goes_on_to_the_next_backend_when_one_is_unreachable() -> No
     assert outlet.codes() == ["done"]
     assert [started.backend for started in outlet.started] == ["alive"]
     assert bench.dead == ["dead"]
+
+
+async def test_a_shortage_of_ours_is_not_held_against_the_backend() -> None:
+    """Its models stay on offer; the next one could not be reached either."""
+    outlet = RecordingOutlet()
+    first = ScriptedBackend(name="a", priority=1, refuses=OutOfSockets("none left"))
+    second = ScriptedBackend(b"x", name="b", priority=2)
+    async with executing(first, second) as bench:
+        bench.executor.submit(job(), outlet)
+        await bench.settle()
+
+    assert outlet.codes() == ["out_of_capacity"]
+    assert (bench.dead, second.calls) == ([], [])
 
 
 async def test_a_backend_that_is_full_by_then_is_no_second_choice() -> None:

@@ -12,7 +12,7 @@ from provider_agent.backends.discovery import LOOPBACK_PORTS, Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from tests.fakes import engine_pages
 from tests.fakes.engine import Act, FakeEngine, html, json_answer, models_page, sse
-from tests.fakes.engine_pages import BrokenHttp
+from tests.fakes.engine_pages import BrokenHttp, HttpOutOfSockets
 from tests.fakes.logs import LogLines
 
 LATE_S = 5.0
@@ -246,6 +246,21 @@ async def test_another_engine_on_the_port_is_not_taken_for_the_old_one(
 
     assert [entry.backend.kind for entry in (*before.entries, *after.entries)] == ["openai", "vllm"]
     assert [entry.backend.name for entry in after.entries] == [f"vllm-{engine.port}"]
+
+
+@pytest.mark.parametrize("kind", ["openai", "auto"])
+async def test_a_shortage_of_ours_costs_no_engine_its_place(
+    kind: str, engine: FakeEngine, clock: Clock
+) -> None:
+    """An engine that nobody could ask is not gone, however long that lasts."""
+    async with HttpOutOfSockets() as http:
+        discovery = configured(http, BackendSettings(kind, engine.url, name="mine"), clock=clock)
+        before = await discovery.refresh()
+        http.is_short = True
+        clock.now_s += 1000
+
+        assert await discovery.refresh() == before
+        assert models(before) == {"mine": ["tiny"]}
 
 
 async def test_a_defect_in_a_look_at_one_engine_ends_nothing(clock: Clock) -> None:

@@ -1,6 +1,7 @@
 """Real sockets on loopback: what reaches the engine, and when its connection ends."""
 
 import asyncio
+import resource
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -19,12 +20,14 @@ from provider_agent.backends.base import (
     Call,
     FirstByteTimeout,
     IdleTimeout,
+    OutOfSockets,
     RateLimited,
     StreamFailed,
     StreamTruncated,
     Usage,
 )
 from provider_agent.backends.http import EngineHttp, Page
+from provider_agent.protocol.errors import ErrorCode
 from tests.fakes.engine import (
     DONE,
     Act,
@@ -354,6 +357,21 @@ async def test_a_closed_port_is_unreachable(http: EngineHttp, engine: FakeEngine
 
     assert type(error) is BackendUnreachable
     assert error.message == "the engine does not accept connections"
+
+
+async def test_an_agent_without_a_socket_left_does_not_blame_the_engine(
+    http: EngineHttp, engine: FakeEngine
+) -> None:
+    """It is our own shortage, and another agent may have sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        _, error = await fail(http, engine)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert type(error) is OutOfSockets
+    assert error.code is ErrorCode.OUT_OF_CAPACITY
 
 
 @pytest.mark.parametrize("host", ["engine.invalid", "engine..lan", "e" * 64 + ".lan"])

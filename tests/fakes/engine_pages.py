@@ -1,8 +1,9 @@
 """What each engine family says of itself, as recorded or documented; with one model, `tiny`."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from provider_agent.backends.base import BackendUnreachable
+from provider_agent.backends.base import BackendUnreachable, OutOfSockets
 from provider_agent.backends.http import EngineHttp, Page
 from tests.fakes.engine import Answer, FakeEngine, json_answer, models_page
 
@@ -97,6 +98,17 @@ class HttpOfPages(EngineHttp):
         if not self._pages:
             raise BackendUnreachable("nobody there")
         return self._pages.pop(0)
+
+
+class HttpOutOfSockets(EngineHttp):
+    """A client on a machine with no socket left, while `is_short`."""
+
+    is_short = False
+
+    async def ask(self, base_url: str, path: str, **options: Any) -> Page:
+        if self.is_short:
+            raise OutOfSockets("none left")
+        return await super().ask(base_url, path, **options)
 
 
 class BrokenHttp(EngineHttp):
