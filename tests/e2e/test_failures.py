@@ -13,7 +13,9 @@ import aiohttp
 from provider_agent.simulator import Failures, Pace, Simulator, SimulatorConfig
 from tests.fakes.lines import LIMIT_S, agent, ask, chat, coordinator, events
 
-PACE = Pace(0.0, 0.0)
+AT_ONCE = Pace(0.0, 0.0)
+IN_STEPS = Pace(0.0, 20.0)
+"""Slow enough that the client has some tokens before the failure: else it gets a status, and no event."""
 
 BEFORE_THE_FIRST_BYTE = {
     "status=401": (502, "auth_rejected_by_backend"),
@@ -36,7 +38,8 @@ IN_THE_STREAM = {
 def simulator(order: str) -> Simulator:
     """An engine whose model is called as its failure."""
     failures = Failures.parse([order])
-    return Simulator(SimulatorConfig(models=(order or "healthy",), pace=PACE, failures=failures))
+    pace = IN_STEPS if order in IN_THE_STREAM else AT_ONCE
+    return Simulator(SimulatorConfig(models=(order or "healthy",), pace=pace, failures=failures))
 
 
 async def test_a_failing_engine_never_looks_like_a_whole_answer(tmp_path: Path) -> None:
