@@ -2,7 +2,8 @@
 
 What leaves, and when:
 
-1. Control frames enter at once and leave first, in the order of entry.
+1. Control frames enter at once and leave first, in the order of entry. A peer that makes more and
+   more of them wait is given up. A job that is cancelled while it waits does not leave at all.
 2. Chunks wait in a lane per job, and the lanes take turns. What waits in one lane merges into
    one frame when its turn comes: up to `MERGED_BYTES`, or `TURN_BYTES` while other lanes wait.
 3. An outcome whose job has chunks waiting enters that job's lane, any other one the control
@@ -17,10 +18,10 @@ from typing import Protocol
 
 from provider_agent.protocol.codec import decode, encode, encode_chunk
 from provider_agent.protocol.errors import UnknownFrame
-from provider_agent.protocol.frames import Frame, JobChunk, Outcome
+from provider_agent.protocol.frames import Frame, Job, JobCancel, JobChunk, Outcome
 from provider_agent.protocol.link import Link
 from provider_agent.telemetry.logs import get_logger
-from provider_agent.transport.lane import Lane
+from provider_agent.transport.lane import ControlLane, Lane
 
 log = get_logger(__name__)
 
@@ -35,6 +36,10 @@ TURN_BYTES = 16 * 1024
 
 FLUSH_TIMEOUT_S = 1.0
 """How long a close waits for the frames that were posted before it."""
+
+CONTROL_BYTES = 8 * 1024 * 1024
+"""How much control may wait when one more frame enters, of whatever size: some 40,000 refusals. A peer
+that reads never gets near, since we read a few hundred kilobytes of its questions between two sends."""
 
 PROTOCOL_ERROR = 4003
 """Our code for a peer that takes nothing, but goes on asking (protocol.md 10)."""
@@ -124,7 +129,7 @@ class Channel:
         self._backpressure_timeout_s = backpressure_timeout_s
         self._flush_timeout_s = flush_timeout_s
         self._unknown_types: set[str] = set()
-        self._control: deque[bytes] = deque()
+        self._control = ControlLane()
         self._lanes: dict[str, Lane] = {}
         self._ready: deque[Lane] = deque()  # those with chunks, in the order of their turns
         self._closed: ChannelClosed | None = None
@@ -133,7 +138,9 @@ class Channel:
         self._flushed = asyncio.Event()
 
     def __repr__(self) -> str:
-        waiting = f"{len(self._control)} control, {len(self._ready)} of {len(self._lanes)} lanes waiting"
+        waiting = (
+            f"{len(self._control.waiting)} control, {len(self._ready)} of {len(self._lanes)} lanes waiting"
+        )
         return f"<Channel {self._closed or waiting}, {self.link!r}>"
 
     @property
@@ -188,9 +195,24 @@ class Channel:
         if isinstance(frame, Outcome) and self._outcome_waits(frame.job_id):
             return
         message = encode(frame, self.link.protocol)
-        if message is not None:
-            self._control.append(message)
-            self._wake()
+        if message is None:
+            return
+        if isinstance(frame, Job):
+            self._control.enter_job(frame.job_id, message)
+        else:
+            if isinstance(frame, JobCancel):  # it leaves even so: the agent says then that it has no such job
+                self._control.withdraw(frame.job_id)
+            self._enter_control(message)
+        self._wake()
+
+    def _enter_control(self, message: bytes) -> None:
+        if self._control.waiting_bytes < CONTROL_BYTES:
+            self._control.enter(message)
+            return
+        asks_on = f"the peer goes on asking, but has left {CONTROL_BYTES >> 20} MiB of answers waiting"
+        closed = ChannelClosed(PROTOCOL_ERROR, asks_on, by_us=True)
+        self._end(closed)
+        self._socket.abort(closed)
 
     async def relay(self, job_id: str, data: bytes) -> None:
         """Send bytes of a job's answer; does not suspend while the job's lane has room.
@@ -295,10 +317,10 @@ class Channel:
             self._flushed.set()
 
     async def _send_waiting(self) -> None:
-        send = self._socket.send
+        send, control = self._socket.send, self._control.waiting
         while True:
-            if self._control:
-                await send(self._control.popleft())
+            if control:
+                await send(self._control.take())
             elif self._ready:
                 await send(self._next_chunk())
             else:
@@ -323,7 +345,7 @@ class Channel:
         outcome, lane.outcome = lane.outcome, None
         message = encode(lane.stamp(outcome), self.link.protocol) if outcome is not None else None
         if message is not None:
-            self._control.append(message)
+            self._enter_control(message)
 
     async def _sleep(self) -> None:
         self._flushed.set()

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec import Raw
 
 from provider_agent.protocol.codec import decode, encode
 from provider_agent.protocol.errors import BadFrame, LocalTurnError, RemoteTurnError
 from provider_agent.protocol.frames import (
     Frame,
     Heartbeat,
+    Job,
     JobCancel,
     JobChunk,
     JobDone,
@@ -22,6 +24,7 @@ from provider_agent.protocol.frames import (
 from provider_agent.protocol.link import Link, Role
 from provider_agent.telemetry import logs
 from provider_agent.transport.channel import (
+    CONTROL_BYTES,
     MERGED_BYTES,
     TURN_BYTES,
     BackpressureTimeout,
@@ -301,6 +304,82 @@ async def test_an_outcome_that_waits_is_not_said_twice() -> None:
         socket.release()
 
     assert [type(frame) for frame in frames_of(socket.sent)] == [Heartbeat, JobChunk, JobDone]
+
+
+# --- a peer that does not read -----------------------------------------------------------
+
+
+async def test_a_peer_that_asks_on_and_on_and_takes_no_answer_is_given_up() -> None:
+    """Answers need no room, so that there is a limit to how many may wait."""
+    ours, theirs = join(StuckSocket(), MemorySocket())
+    channel = agent_channel(ours)
+    writer, reader = asyncio.create_task(channel.write()), asyncio.create_task(channel.receive())
+    channel.post(BEAT)
+    await ours.stuck.wait()
+    refusal = JobError(job_id="j", error_code="out_of_capacity", message="m" * 2048)
+    for _ in range(CONTROL_BYTES // 2048 + 1):
+        channel.post(refusal)
+    ends = await asyncio.gather(writer, reader, return_exceptions=True)
+    with pytest.raises(ChannelClosed):
+        await theirs.receive()
+
+    assert [str(end) for end in ends] == [
+        "we closed the connection with 4003: the peer goes on asking, but has left 8 MiB of answers waiting"
+    ] * 2
+    assert not channel._control.waiting
+    assert ours.sent == []
+
+
+async def test_one_large_frame_is_no_reason_to_give_up() -> None:
+    """However large it is: the limit is for what waited before it."""
+    socket = StuckSocket()
+    channel = agent_channel(socket)
+    async with writing(channel):
+        channel.post(BEAT)
+        await socket.stuck.wait()
+        channel.post(JobError(job_id="j", error_code="internal", message="m" * (CONTROL_BYTES + 1)))
+        socket.release()
+
+    assert len(socket.sent) == 2
+
+
+async def test_jobs_that_wait_for_a_slow_agent_are_no_reason_to_give_it_up() -> None:
+    """A client waits for each of them; how many there are is not the agent's doing."""
+    socket = StuckSocket()
+    channel = Channel(socket, serving_link(Role.COORDINATOR))
+    async with writing(channel):
+        for number in range(5):
+            channel.post(job_of(f"j{number}", size=CONTROL_BYTES // 2))
+        channel.post(JobCancel(job_id="other"))
+        socket.release()
+
+    assert len(socket.sent) == 6
+
+
+async def test_a_job_that_is_cancelled_while_it_waits_is_not_sent() -> None:
+    """Only the cancel is: the agent's `unknown_job` tells that the slot is free."""
+    socket = StuckSocket()
+    channel = Channel(socket, serving_link(Role.COORDINATOR))
+    async with writing(channel):
+        channel.post(job_of("leaves"))
+        await socket.stuck.wait()
+        for job_id in ("stays", "goes"):
+            channel.post(job_of(job_id))
+        for job_id in ("leaves", "goes"):
+            channel.post(JobCancel(job_id=job_id))
+        socket.release()
+    sent = [decode(message, Role.COORDINATOR) for message in socket.sent]
+
+    assert [(type(frame), getattr(frame, "job_id", "")) for frame in sent] == [
+        (Job, "leaves"),
+        (Job, "stays"),
+        (JobCancel, "leaves"),
+        (JobCancel, "goes"),
+    ]
+
+
+def job_of(job_id: str, size: int = 1) -> Job:
+    return Job(job_id=job_id, model_id="m", request=Raw(b'{"x":"' + b"x" * size + b'"}'))
 
 
 # --- back-pressure -----------------------------------------------------------------------
