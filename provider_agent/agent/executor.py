@@ -201,7 +201,7 @@ class Executor:
         del self._running[running.job.job_id]
         if not self._running:
             self._idle.set()
-        self._memory.keep(now_s, running.job, outcome)
+        self._memory.keep(now_s, running.job, running.repeated(outcome))
         running.outlet.finish(outcome)
         ended = EndedJob.of(running, outcome, now_s)
         self._budget.spend(now_s, (ended.usage.input_tokens or 0) + (ended.usage.output_tokens or 0))
@@ -279,6 +279,7 @@ class Executor:
                     running.first_byte_s = read_s
                 await relay(job.job_id, data)
                 running.relayed_bytes += len(data)
+                running.relayed_reads += 1
                 running.stalled_s += clock() - read_s
 
     def _call(self, job: Job, route: Route) -> Call:

@@ -5,6 +5,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from provider_agent.agent.routing import Route
 from provider_agent.backends.base import BackendError, Reply, Usage
 from provider_agent.protocol.errors import ErrorCode, Stage, rule_of
@@ -45,6 +47,7 @@ class RunningJob:
         route: where it runs now.
         stopping: why it is being stopped, once it is.
         stalled_s: how long its bytes waited for the coordinator.
+        relayed_reads: in how many pieces its bytes came from the engine.
     """
 
     job: Job
@@ -59,6 +62,7 @@ class RunningJob:
     first_byte_s: float | None = None
     stalled_s: float = 0.0
     relayed_bytes: int = 0
+    relayed_reads: int = 0
 
     @property
     def usage(self) -> Usage:
@@ -94,6 +98,17 @@ class RunningJob:
             tokens=_tokens(self.usage),
             duration_ms=_milliseconds(now_s - self.started_s),
         )
+
+    def repeated(self, outcome: Outcome) -> Outcome:
+        """The job's outcome as the answer to a repeated dispatch, which gets no chunks with it.
+
+        A whole answer counts what is missing there, so that nobody takes it for an empty one. How the
+        channel merged the pieces is not known here; nor is what left of an answer that failed.
+        """
+        if isinstance(outcome, JobError):
+            return outcome
+        reads = self.relayed_reads
+        return msgspec.structs.replace(outcome, seq=reads, chunks=reads, bytes=self.relayed_bytes)
 
 
 def refusal(job_id: str, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> JobError:

@@ -150,15 +150,18 @@ async def test_the_same_job_again_while_it_runs_changes_nothing() -> None:
 
 
 async def test_a_repeated_dispatch_after_the_end_gets_the_known_outcome() -> None:
-    """I4: the same attempt is answered from memory; a higher one runs."""
+    """I4: the same attempt is answered from memory, with the count of what it lacks; a higher one runs."""
     outlet = RecordingOutlet()
-    backend = ScriptedBackend(b"x")
+    backend = ScriptedBackend(b"x", b"yz")
     async with executing(backend) as bench:
         bench.executor.submit(job(), outlet)
         await bench.settle()
         bench.executor.submit(job(), outlet)
         await bench.settle()
         assert len(backend.calls) == 1
+        repeated = outlet.outcomes[-1]
+        assert isinstance(repeated, JobDone)
+        assert (repeated.seq, repeated.chunks, repeated.bytes) == (2, 2, 3)
 
         bench.executor.submit(job(attempt=2), outlet)
         await bench.settle()

@@ -103,6 +103,17 @@ def test_a_refusal_is_an_outcome_without_a_run() -> None:
     assert refusal("j", ErrorCode.UNKNOWN_JOB, "unknown").stage is None
 
 
+def test_the_repeated_outcome_of_a_failed_answer_claims_no_counts() -> None:
+    """What of it left is not known; a whole answer is not taken for an empty one."""
+    row = running(Usage(3, 5))
+    row.relayed_bytes, row.relayed_reads = 7, 2
+    failed, whole = row.failed(101.0, ErrorCode.CANCELLED, "x"), row.done(101.0)
+    repeated = row.repeated(whole)
+
+    assert row.repeated(failed) == failed
+    assert repeated == msgspec.structs.replace(whole, seq=2, chunks=2, bytes=7)
+
+
 def test_an_unsent_outcome_that_is_cancelled_keeps_its_tokens() -> None:
     """The work was done and is told; the answer is not whole any more."""
     outcome = cancelled(JobDone(job_id="j", tokens=Tokens.of(3, 5), duration_ms=7))
