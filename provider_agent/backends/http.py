@@ -193,7 +193,8 @@ class HttpReply:
         self, response: "_Response", scanner: Scanner, *, first_byte_s: float, idle_s: float
     ) -> None:
         self.http_status = response.status
-        self.content_type = response.headers.get("Content-Type", "")
+        # what is no UTF-8 there comes as lone surrogates, which no frame can hold
+        self.content_type = response.headers.get("Content-Type", "").encode("ascii", "replace").decode()
         self._content = response.content
         self._scanner = scanner
         self._idle_s = idle_s

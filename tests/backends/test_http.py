@@ -90,6 +90,18 @@ async def test_an_answer_comes_through_verbatim(http: EngineHttp, engine: FakeEn
     assert reply.usage == Usage(3, 2)
 
 
+async def test_a_content_type_that_no_frame_can_hold_costs_no_answer(
+    http: EngineHttp, engine: FakeEngine
+) -> None:
+    """Some gateway's Latin-1 in a parameter must not end the job as a defect of ours."""
+    engine.will_answer(sse(chat_chunk("a", "stop"), DONE, content_type="text/event-stream; name=caf\xe9"))
+    async with http.open(engine.url, call()) as reply:
+        relayed = b"".join([data async for data in reply])
+
+    assert reply.content_type == "text/event-stream; name=caf?"
+    assert relayed == chat_chunk("a", "stop") + DONE
+
+
 async def test_the_engine_gets_the_routed_model_and_the_key(http: EngineHttp, engine: FakeEngine) -> None:
     """Field notes 24 and 33: the key goes to local engines, too; nothing is asked for compressed."""
     await ask(http, engine, api_key="sk-1")
