@@ -3,7 +3,13 @@
 import asyncio
 from pathlib import Path
 
+from provider_agent.agent.app import Agent
+from provider_agent.agent.config import load
+from provider_agent.agent.identity import Identity
+from provider_agent.agent.session import Credentials
+from provider_agent.backends.discovery import Catalog, CatalogEntry
 from provider_agent.protocol.frames import AuthFailed, Capabilities, Heartbeat
+from tests.fakes.backends import ScriptedBackend
 from tests.fakes.engine import FakeEngine, chat_chunk, json_answer, sse, whole_chat
 from tests.fakes.peers import ScriptedCoordinator
 from tests.fakes.running import Process, UnwatchedProcess, agent, with_models
@@ -191,3 +197,16 @@ async def test_an_agent_without_any_engine_stays_connected(tmp_path: Path) -> No
     assert offers[0].models == ()
     assert "ready" not in process.names
     assert process.exit_code == 0
+
+
+async def test_a_catalog_that_offers_the_same_is_not_announced_again(tmp_path: Path) -> None:
+    """An engine that hiccups changes the catalog and not the offer."""
+    environ = {"PROVIDER_AGENT__COORDINATOR__URL": "ws://127.0.0.1:1/"}
+    credentials = Credentials(Identity.load_or_create(tmp_path / "key.pem"), "127.0.0.1")
+    process = Process()
+    idle = Agent(load(None, environ), credentials, on_event=process.note)
+    backend = ScriptedBackend()
+    for healthy in (True, False, True):
+        idle.use(Catalog((CatalogEntry(backend, backend.models, healthy=healthy),)))
+
+    assert process.names == ["models"]

@@ -1,11 +1,14 @@
 """What the operator settles reaches the part that keeps it, through the whole agent."""
 
 import asyncio
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 
-from provider_agent.protocol.frames import Capabilities, Limits
+from provider_agent.protocol.frames import Capabilities, HardwarePressure, Heartbeat, Limits, Scheme
+from provider_agent.transport.channel import ChannelClosed
 from tests.fakes.engine import Act, Answer, FakeEngine, chat_chunk, sse, whole_chat
 from tests.fakes.peers import ScriptedCoordinator
 from tests.fakes.running import Process, agent, with_models
@@ -107,7 +110,7 @@ async def test_an_engine_that_hangs_is_left_when_the_operator_says(
             codes.append((await peer.answer("j")).error.error_code)
             process.stop.set()
 
-        async with agent(tmp_path, play, engine, process=None, **{setting: "0.1"}) as process:
+        async with agent(tmp_path, play, engine, process=None, tls=None, **{setting: "0.1"}) as process:
             pass
 
     assert codes == [code]
@@ -133,3 +136,60 @@ async def test_an_engine_that_a_job_finds_dead_is_not_offered_any_more(tmp_path:
 
     assert codes == ["backend_unreachable"]
     assert offers[0].models == ()
+
+
+@pytest.mark.parametrize("allowed", ["true", "false"])
+async def test_the_unbound_signature_is_given_only_with_the_operators_consent(
+    tmp_path: Path, allowed: str
+) -> None:
+    """Without it, the coordinator hears why, and nothing that it could relay (field note 42)."""
+    answers: list[str] = []
+    process: Process
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        try:
+            answers.append((await peer.challenge((Scheme.LEGACY,))).scheme)
+        except ChannelClosed as closed:
+            answers.append(f"{closed.code}: {closed.reason}")
+        process.stop.set()
+
+    async with agent(tmp_path, play, COORDINATOR__ALLOW_LEGACY_AUTH=allowed) as process:
+        pass
+
+    assert answers[0].startswith("ed25519" if allowed == "true" else "4003: ")
+    assert ("signature" in answers[0]) == (allowed == "false")
+
+
+@pytest.mark.parametrize("allowed", ["true", "false"])
+async def test_hardware_is_told_only_with_the_operators_consent(tmp_path: Path, allowed: str) -> None:
+    """Without it, heartbeats do not even have the field (field note 45)."""
+    beats: list[Heartbeat] = []
+    process: Process
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        await peer.welcome()
+        beats.append(await peer.until(Heartbeat))
+        process.stop.set()
+
+    async with agent(tmp_path, play, TELEMETRY__HARDWARE=allowed) as process:
+        pass
+
+    assert isinstance(beats[0].hardware_pressure, HardwarePressure) == (allowed == "true")
+
+
+async def test_a_coordinator_with_the_operators_own_certificate_is_trusted(tmp_path: Path) -> None:
+    """The name of the file reaches the dial."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    process: Process
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        await peer.welcome()
+        process.stop.set()
+
+    async with agent(tmp_path, play, tls=server, COORDINATOR__CA_FILE=str(tmp_path / "ca.pem")) as process:
+        pass
+
+    assert "connected" in process.names

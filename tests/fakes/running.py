@@ -1,6 +1,7 @@
 """A whole agent in this process, with a coordinator that a test plays."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ async def agent(
     engine: FakeEngine | None = None,
     *,
     process: Process | None = None,
+    tls: ssl.SSLContext | None = None,
     **settings: str,
 ) -> AsyncIterator[Process]:
     """An agent whose coordinator plays `play` on each session; leaving waits for its end.
@@ -60,9 +62,9 @@ async def agent(
     """
 
     async def serve(socket: AcceptedSocket) -> None:
-        await play(ScriptedCoordinator(socket, host="127.0.0.1"))
+        await play(ScriptedCoordinator(socket, host="localhost" if tls else "127.0.0.1"))
 
-    async with websocket_server(serve) as url:
+    async with websocket_server(serve, tls=tls) as url:
         environ = {
             "PROVIDER_AGENT__COORDINATOR__URL": url,
             "PROVIDER_AGENT__IDENTITY__KEY_PATH": str(tmp_path / "identity" / "key.pem"),
