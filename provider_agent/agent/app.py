@@ -304,6 +304,7 @@ class Agent:
             end = await self._session.run()
         finally:
             self._session = None
+        if end.accepted:
             self._tell("disconnected", {})
         if end.auth_failed is not None and end.auth_failed.code == UNKNOWN_IDENTITY:
             self._credentials.identity.forget_provider_id(self._credentials.server_host)

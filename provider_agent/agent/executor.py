@@ -128,7 +128,9 @@ class Executor:
             return
         unsent = outlet.discard(job_id)
         if unsent is not None:  # 2
-            outlet.finish(cancelled(unsent))
+            outcome = cancelled(unsent)
+            self._memory.revise(outcome)
+            outlet.finish(outcome)
         else:  # 3
             outlet.post(refusal(job_id, ErrorCode.UNKNOWN_JOB, "no such job runs here"))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -203,6 +203,12 @@ class OutcomeMemory:
         self._rows[job.job_id] = _Remembered(now_s, job.attempt, outcome)
         while len(self._rows) > REMEMBER_JOBS or self._oldest().ended_s < now_s - REMEMBER_S:
             self._rows.popitem(last=False)
+
+    def revise(self, outcome: Outcome) -> None:
+        """A job that was remembered has become something else before anybody was told."""
+        row = self._rows.get(outcome.job_id)
+        if row is not None:
+            self._rows[outcome.job_id] = replace(row, outcome=outcome)
 
     def outcome(self, now_s: float, job: Job) -> Outcome | None:
         """The outcome of this attempt or a later one, if it is still remembered."""

@@ -143,7 +143,8 @@ def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
     found: dict[str, list[Route]] = {}
     for entry in catalog.entries:
         for model in entry.models:
-            for name in filter(policy.lets_through, (model.model_id, *aliases.get(model.model_id, ()))):
+            names = dict.fromkeys((model.model_id, *aliases.get(model.model_id, ())))
+            for name in filter(policy.lets_through, names):
                 found.setdefault(name, []).append(Route(entry.backend, model))
     return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}
 

@@ -59,7 +59,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     queue_max_jobs: Annotated[int, Meta(ge=0)] = 1000
     keepalive_s: Positive = 15.0
     max_body_bytes: Annotated[int, Meta(ge=1)] = 32 * _MIB
-    heartbeat_interval_ms: Annotated[int, Meta(ge=1)] = 15_000
+    heartbeat_interval_ms: Annotated[int, Meta(ge=1000)] = 15_000  # agents send no more than one a second
     shutdown_grace_s: Annotated[float, Meta(ge=0)] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from provider_agent.protocol.errors import ErrorCode
-from provider_agent.protocol.frames import JobDone, Tokens
 from tests.fakes.backends import (
     BackendThatBreaksWhenLeft,
     BackendThatClosesLate,
@@ -106,10 +105,13 @@ async def test_a_cancel_reaches_an_outcome_that_has_not_left() -> None:
     """The job is over, but its chunks still wait: they are dropped and the outcome says so."""
     outlet = RecordingOutlet()
     async with executing(ScriptedBackend()) as bench:
-        outlet.unsent["j"] = JobDone(job_id="j", tokens=Tokens.of(3, 5), duration_ms=1)
+        bench.executor.submit(job(), outlet)
+        await bench.settle()
+        outlet.unsent["j"] = outlet.take_back()
         bench.executor.cancel("j", outlet)
+        bench.executor.submit(job(), outlet)
 
-    assert outlet.codes() == ["cancelled"]
+    assert outlet.codes() == ["cancelled", "cancelled"]
 
 
 async def test_the_slot_is_free_only_when_the_engines_connection_is_closed() -> None:

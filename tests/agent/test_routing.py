@@ -92,6 +92,13 @@ def test_an_alias_runs_under_the_engines_own_name() -> None:
     assert [offer.model_id for offer in aliased.offers] == ["llama3", "llama3.2:3b"]
 
 
+def test_an_alias_of_a_model_to_itself_adds_no_second_way() -> None:
+    """Else its slots would be offered twice."""
+    backend = ScriptedBackend(max_concurrent=2)
+
+    assert [o.max_concurrent for o in table(backend, policy=Policy(aliases={"m": "m"})).offers] == [2]
+
+
 def test_a_glob_decides_over_public_names() -> None:
     """Hiding the engine's name leaves the alias in place."""
     policy = Policy(hide=("llama3.2:*",), aliases={"llama3": "llama3.2:3b"})

@@ -29,6 +29,12 @@ class RecordingOutlet:
     def started(self) -> list[JobStarted]:
         return [frame for frame in self.frames if isinstance(frame, JobStarted)]
 
+    def take_back(self) -> Outcome:
+        """The last outcome, as if it had not left yet."""
+        outcome = self.outcomes[-1]
+        self.frames.remove(outcome)
+        return outcome
+
     def codes(self) -> list[str]:
         """Each outcome as its error code, or `done`."""
         return [o.error_code if isinstance(o, JobError) else "done" for o in self.outcomes]
