@@ -365,7 +365,7 @@ class TestLines:
 
     def test_an_error_line_fails_and_is_not_relayed(self) -> None:
         """Field note 28: Ollama keeps its 200 and sends an object with `error`."""
-        relayed, _, verdict = read(LineScanner(), [self.HALF, line(error="runner crashed at /root/x/y")])
+        relayed, _, verdict = read(LineScanner(), [self.HALF, line(error="runner crashed at /home/x/y")])
 
         assert relayed == self.HALF
         assert verdict == "StreamFailed: the engine reported an error inside its answer"
