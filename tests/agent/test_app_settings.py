@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 import trustme
 
-from provider_agent.protocol.frames import Capabilities, HardwarePressure, Heartbeat, Limits, Scheme
+from provider_agent.protocol.frames import (
+    Capabilities,
+    Drain,
+    HardwarePressure,
+    Heartbeat,
+    JobChunk,
+    Limits,
+    Scheme,
+)
 from provider_agent.transport.channel import ChannelClosed
-from tests.fakes.engine import Act, Answer, FakeEngine, chat_chunk, sse, whole_chat
+from tests.fakes.engine import Act, Answer, FakeEngine, chat_chunk, json_answer, sse, whole_chat
 from tests.fakes.peers import ScriptedCoordinator
 from tests.fakes.running import Process, agent, with_models
 
@@ -193,3 +201,57 @@ async def test_a_coordinator_with_the_operators_own_certificate_is_trusted(tmp_p
         pass
 
     assert "connected" in process.names
+
+
+async def test_the_coordinator_may_shorten_the_time_to_leave(tmp_path: Path) -> None:
+    """Its deadline goes before a longer grace; what cannot end in time is told (field note 44)."""
+    codes: list[str] = []
+    async with FakeEngine() as engine:
+        engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await peer.dispatch("j", "tiny", {"messages": [], "stream": True})
+            await peer.until(JobChunk)
+            await peer.say(Drain(reason="maintenance", deadline_ms=50))
+            codes.append((await peer.answer("j")).error.error_code)
+
+        async with agent(tmp_path, play, engine, LIMITS__SHUTDOWN_GRACE_S="3600") as process:
+            pass
+
+    assert (codes, process.exit_code) == (["agent_shutdown"], 0)
+
+
+async def test_what_is_the_clients_doing_does_not_make_the_agent_look_bad(tmp_path: Path) -> None:
+    """Refused requests and cancels are no failures of this agent; an engine's failure is (field note 45)."""
+    beats: list[Heartbeat] = []
+    async with FakeEngine() as engine:
+        engine.will_answer(
+            json_answer({"error": "x"}, 400),
+            sse(chat_chunk("a"), Act.SILENCE),
+            json_answer({"error": "x"}, 500),
+        )
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            models = (await peer.welcome(heartbeat_interval_ms=20)).models
+            while not models:
+                models = (await peer.expect(Capabilities)).models
+            await peer.dispatch("bad", "tiny")
+            await peer.answer("bad")
+            await peer.dispatch("left", "tiny", {"messages": [], "stream": True})
+            await peer.until(JobChunk)
+            await peer.cancel("left")
+            await peer.answer("left")
+            await peer.dispatch("broken", "tiny")
+            await peer.answer("broken")
+            while not (beat := await peer.until(Heartbeat)).recent_failures:
+                pass
+            beats.append(beat)
+            process.stop.set()
+
+        async with agent(tmp_path, play, engine) as process:
+            pass
+
+    assert [failure.code for failure in beats[0].recent_failures] == ["backend_error"]
+    assert beats[0].error_rate_60s == 1.0

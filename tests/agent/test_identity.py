@@ -121,6 +121,27 @@ def test_a_key_is_there_as_a_whole_or_not_at_all(path: Path) -> None:
     assert Identity.load_or_create(path).public_key_b64
 
 
+WATCHED = """
+import os, sys
+from pathlib import Path
+from provider_agent.agent.identity import Identity
+
+opened = []
+sys.addaudithook(lambda event, facts: event == "open" and opened.append(facts))
+Identity.load_or_create(Path(sys.argv[1]))
+writing = os.O_WRONLY | os.O_RDWR
+sys.exit(any(str(path) == sys.argv[1] and flags & writing for path, _, flags in opened))
+"""
+"""A first start that fails if the key's own place was ever opened to be written."""
+
+
+def test_a_key_file_is_never_written_in_its_place(path: Path) -> None:
+    """So it is neither open to others nor half there for a moment (field note 43)."""
+    subprocess.run((sys.executable, "-c", WATCHED, str(path)), check=True, timeout=30)
+
+    assert path.is_file()
+
+
 def test_of_two_starts_at_once_one_key_remains_and_both_use_it(path: Path) -> None:
     """Neither overwrites the other's (field note 43)."""
     barrier = threading.Barrier(4)

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 
 from provider_agent.coordinator.app import run
 from provider_agent.coordinator.config import load
-from provider_agent.protocol.frames import Job
+from provider_agent.protocol.frames import AuthOk, Job, JobCancel
 from provider_agent.transport.websocket import DialOptions, dial
 from tests.fakes.peers import ScriptedAgent
 
@@ -88,3 +89,22 @@ async def test_a_stream_that_waits_says_so_as_often_as_the_operator_wants() -> N
         await agent.chunk(job.job_id, b"data: [DONE]\n\n")
         await agent.done(job.job_id)
         assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
+
+
+async def test_agents_are_told_the_interval_of_heartbeats() -> None:
+    """With the verdict on who they are."""
+    async with coordinator(heartbeat_interval_ms=1234) as (_, agent):
+        accepted = [frame for frame in agent.heard if isinstance(frame, AuthOk)]
+
+        assert [frame.heartbeat_interval_ms for frame in accepted] == [1234]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_is_noticed(stream: bool) -> None:
+    """The server ends the handler of a connection that is gone, and so the job (field note 70)."""
+    async with coordinator() as (client, agent), asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(client.post(**chat(stream=stream)).__aenter__())
+        job = await agent.expect(Job)
+        asking.cancel()
+
+        assert (await agent.expect(JobCancel)).job_id == job.job_id

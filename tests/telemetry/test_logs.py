@@ -174,7 +174,7 @@ def test_a_traceback_shows_no_local_variables(fmt: logs.Format) -> None:
     """A defect is logged with its stack, but a frame's variables hold the prompt."""
     target = io.StringIO()
     configure("info", fmt, target)
-    prompt = PROMPT.upper()
+    prompt = PROMPT.upper()  # a word of it is enough: the quotes in it may come escaped
     headers: dict[str, str] = {}
     try:
         headers[f"no such member, Bearer {SECRET}"]
@@ -183,7 +183,7 @@ def test_a_traceback_shows_no_local_variables(fmt: logs.Format) -> None:
 
     assert "KeyError" in target.getvalue()
     assert "test_logs.py" in target.getvalue()
-    assert prompt not in target.getvalue()
+    assert prompt.split()[1][:7] not in target.getvalue()
     assert SECRET not in target.getvalue()
 
 
