@@ -96,7 +96,7 @@ async def openai_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return _translate(error)
+        return translated(error)
     except ConnectionError:  # the client left while we wrote to it
         return web.Response(status=_CLIENT_IS_GONE)
     except Exception:
@@ -112,7 +112,8 @@ def hang_up(request: web.Request) -> None:
         request.transport.close()
 
 
-def _translate(error: web.HTTPException) -> web.Response:
+def translated(error: web.HTTPException) -> web.Response:
+    """What the library would say, in OpenAI's shape."""
     code = _CODES.get(error.status, HTTPStatus(error.status).phrase.lower().replace(" ", "_"))
     message = (
         "the request body is too large"

@@ -1,4 +1,4 @@
-"""Connections as this server holds them: patient for a while, and discreet about mistakes; knows no route.
+"""Connections as this server holds them: patient for a while, and discreet; knows no route.
 
 The library answers what is no HTTP with the client's own bytes, and logs them with a traceback: a
 wrong Content-Length is enough to get a prompt there, a stray control character to get a key there.
@@ -8,13 +8,20 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from provider_agent.coordinator.http.errors import error_response
+from provider_agent.coordinator.http.errors import error_response, translated
 from provider_agent.telemetry.logs import get_logger
+from provider_agent.transport.tcp import is_reading
 
 HEAD_PATIENCE_S = 30.0
 """How long a new connection may take until its first request has a whole head."""
+
+CROWDED_PATIENCE_S = 0.02
+"""How long one answer may keep a client waiting whose next requests are more than we read ahead."""
+
+NAME = "provider-agent"
+"""What the server calls itself; the library would tell its version, and Python's."""
 
 log = get_logger(__name__)
 
@@ -22,7 +29,7 @@ log = get_logger(__name__)
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_due", "_head_patience_s")
+    __slots__ = ("_crowded_due", "_head_due", "_head_patience_s")
 
     def __init__(
         self,
@@ -35,19 +42,53 @@ class Connection(web.RequestHandler):
         super().__init__(manager, loop=loop, **options)
         self._head_patience_s = head_patience_s
         self._head_due: asyncio.TimerHandle | None = None
+        self._crowded_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._head_due = self._loop.call_later(self._head_patience_s, self._give_up_without_head)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._head_due is not None:
-            self._head_due.cancel()
+        for due in (self._head_due, self._crowded_due):
+            if due is not None:
+                due.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._mind_the_crowd()
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether so much waits that we do not read on, and so would not see the client leave."""
+        return bool(self._messages) and self.transport is not None and not is_reading(self.transport)
+
+    def _mind_the_crowd(self) -> None:
+        if self._is_crowded and self._crowded_due is None:
+            self._crowded_due = self._loop.call_later(
+                CROWDED_PATIENCE_S, self._give_up_if_crowded, self._current_request
+            )
 
     def _give_up_without_head(self) -> None:
         if self._request_count == 0:
             self.force_close()
+
+    def _give_up_if_crowded(self, served: web.BaseRequest | None) -> None:
+        """Hang up unless it goes on: the job that this request became would outlive its client."""
+        self._crowded_due = None
+        if self._is_crowded and served is not None and served is self._current_request:
+            log.debug("connection_crowded", waiting=len(self._messages))
+            self.force_close()
+        else:
+            self._mind_the_crowd()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer; one that no middleware has seen gets its shape here."""
+        if isinstance(resp, web.HTTPException) and resp.status >= HTTPStatus.BAD_REQUEST:
+            resp = translated(resp)
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,
@@ -65,6 +106,7 @@ class Connection(web.RequestHandler):
         else:
             response = error_response(status, "internal", "the coordinator failed on this request")
         response.force_close()
+        response.headers[hdrs.SERVER] = NAME
         return response
 
     def log_exception(self, *_: Any, **options: Any) -> None:
@@ -87,6 +129,14 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     """Serves an application over connections of our kind; takes their `head_patience_s`, too."""
 
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(app, **options)
+        app.on_response_prepare.append(_introduce)
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+
+
+async def _introduce(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers[hdrs.SERVER] = NAME

@@ -25,17 +25,23 @@ class Server:
 
     Attributes:
         go: the handler may go on.
-        asked: requests that reached the handler.
+        asked: a request has reached the handler.
+        left: the handler was told that its client is gone.
     """
 
     port: int = 0
     go: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)
     log: LogLines = field(default_factory=LogLines)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.set()
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
         return web.Response(body=await request.read())
 
     async def connect(self, message: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -55,7 +61,7 @@ class Server:
 @asynccontextmanager
 async def server(*, head_patience_s: float = 60.0, handle: Handler | None = None) -> AsyncIterator[Server]:
     it = Server()
-    app = web.Application()
+    app = web.Application(client_max_size=1024**2)
     app.router.add_route("*", "/v1/thing", handle or it.handle)
     runner = Runner(app, access_log=None, handler_cancellation=True, head_patience_s=head_patience_s)
     await runner.setup()
@@ -76,6 +82,32 @@ async def test_a_request_is_served() -> None:
 
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"\r\n\r\nhi")
+
+
+async def test_the_server_does_not_tell_what_it_is_made_of() -> None:
+    """Versions help nobody but those who look for holes: neither routes tell them nor refusals."""
+    async with server() as it:
+        it.go.set()
+        answers = [
+            await it.tell(message)
+            for message in (
+                GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+                SECRET + b"\r\n\r\n",
+                POST + b"Expect: a miracle\r\nConnection: close\r\n\r\n",
+            )
+        ]
+
+    assert [answer.count(b"\r\nServer: provider-agent\r\n") for answer in answers] == [1, 1, 1]
+    assert b"aiohttp" not in b"".join(answers)
+
+
+async def test_what_a_client_expects_in_vain_is_refused_in_the_usual_shape() -> None:
+    """The library answers that before the application has a say."""
+    async with server() as it:
+        answer = await it.tell(POST + b"Expect: a miracle\r\nConnection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 417 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "expectation_failed"
 
 
 # --- what is no HTTP ---------------------------------------------------------------------
@@ -175,3 +207,43 @@ async def test_a_request_that_waits_for_its_answer_is_left_in_peace() -> None:
         it.go.set()
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
+
+
+# --- requests that are sent before the last one is answered ------------------------------
+
+_LARGE = POST + b"Content-Length: 1000000\r\n\r\n" + b"x" * 900_000
+
+
+@pytest.mark.parametrize("crowd", [GET * 100, _LARGE], ids=["many", "a large one"])
+async def test_a_client_that_sends_more_than_is_read_is_hung_up_on(crowd: bytes) -> None:
+    """What is not read cannot tell that the client leaves: its job would run on (field note 70)."""
+    async with server() as it:
+        _, writer = await it.connect(GET + crowd)
+        await it.asked.wait()
+        await it.left.wait()
+        writer.transport.abort()
+
+
+async def test_a_few_requests_may_be_sent_at_once() -> None:
+    """They are answered in their order."""
+    async with server() as it:
+        reader, writer = await it.connect(GET * 3)
+        await it.asked.wait()
+        it.go.set()
+        answers = [await reader.readuntil(b"\r\n\r\n") for _ in range(3)]
+        writer.close()
+
+    assert [answer.partition(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 3
+
+
+async def test_a_large_body_may_follow_an_answer_at_once() -> None:
+    """Nobody was waiting for anything when it came."""
+    async with server() as it:
+        it.go.set()
+        reader, writer = await it.connect(GET)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(POST + b"Connection: close\r\nContent-Length: 900000\r\n\r\n" + b"x" * 900_000)
+        answer = await reader.read()
+        writer.close()
+
+    assert answer.endswith(b"\r\n\r\n" + b"x" * 900_000)
