@@ -14,18 +14,23 @@ from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
-from msgspec import Meta
+from msgspec import Meta, inspect
+
+from provider_agent.protocol.frames import MAX_MESSAGE_BYTES
 
 ENVIRONMENT_PREFIX = "PROVIDER_COORDINATOR__"
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+ENVELOPE_BYTES = 64 * 1024
+"""What a body may lack of the largest message: it goes to an agent inside one."""
 
 _MIB = 1024 * 1024
 _LISTS = frozenset({"server_names"})
 _SPELLED_OTHERWISE = {"listen": "listen_host and listen_port", "data": "data_dir"}
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-Positive = Annotated[float, Meta(gt=0)]
+Wait = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class ConfigError(Exception):
@@ -47,7 +52,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         shutdown_grace_s: how long running jobs may take to end once the coordinator is told to stop.
     """
 
-    listen_host: str = "127.0.0.1"
+    listen_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     listen_port: Port = 8700
     data_dir: Path | None = None
     dev: bool = False
@@ -55,12 +60,13 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     allow_legacy_auth: bool = False
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
-    queue_max_wait_s: Positive = 30.0
+    queue_max_wait_s: Wait = 30.0
     queue_max_jobs: Annotated[int, Meta(ge=0)] = 1000
-    keepalive_s: Positive = 15.0
-    max_body_bytes: Annotated[int, Meta(ge=1)] = 32 * _MIB
-    heartbeat_interval_ms: Annotated[int, Meta(ge=1000)] = 15_000  # agents send no more than one a second
-    shutdown_grace_s: Annotated[float, Meta(ge=0)] = 30.0
+    keepalive_s: Wait = 15.0
+    max_body_bytes: Annotated[int, Meta(ge=1, le=MAX_MESSAGE_BYTES - ENVELOPE_BYTES)] = 32 * _MIB
+    # Agents send no more than one a second.
+    heartbeat_interval_ms: Annotated[int, Meta(ge=1000, le=3_600_000)] = 15_000
+    shutdown_grace_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
 
@@ -161,7 +167,21 @@ def _convert(settings: dict[str, object]) -> CoordinatorConfig:
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at ")
         name = place.strip("`").removeprefix("$.").partition("[")[0]
-        raise ConfigError(f"{name or 'the settings'}: {what[:1].lower()}{what[1:]}") from error
+        wanted = _choices(name) or f"{what[:1].lower()}{what[1:]}"
+        raise ConfigError(f"{name or 'the settings'}: {wanted}") from error
+
+
+def _choices(name: str) -> str:
+    """What a setting may be that knows few values; "" for any other."""
+    shape = inspect.type_info(CoordinatorConfig)
+    assert isinstance(shape, inspect.StructType)  # noqa: S101 - for mypy
+    match {field.name: field.type for field in shape.fields}.get(name):
+        case inspect.BoolType():
+            return "expected true or false"
+        case inspect.LiteralType(values=values):
+            return f"expected one of {', '.join(map(str, values))}"
+        case _:
+            return ""
 
 
 def _path(kind: type, value: object) -> object:

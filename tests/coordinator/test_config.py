@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.coordinator.config import (
+    ENVELOPE_BYTES,
     ConfigError,
     CoordinatorConfig,
     default_data_dir,
@@ -15,6 +16,7 @@ from provider_agent.coordinator.config import (
     normal_host,
     split_listen,
 )
+from provider_agent.protocol.frames import MAX_MESSAGE_BYTES
 
 EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - nothing is bound here
 
@@ -109,6 +111,17 @@ def test_every_interface_is_no_name_of_the_server() -> None:
         ({"PROVIDER_COORDINATOR__LISTEN_PORT": "99999"}, "listen_port: expected `int` <= 65535"),
         ({"PROVIDER_COORDINATOR__QUEUE_MAX_JOBS": "many"}, "queue_max_jobs: expected `int`, got `str`"),
         ({"PROVIDER_COORDINATOR__DATA": ""}, "data_dir: expected a path"),
+        ({"PROVIDER_COORDINATOR__DEV": "maybe"}, "dev: expected true or false"),
+        (
+            {"PROVIDER_COORDINATOR__LOG_LEVEL": "loud"},
+            "log_level: expected one of debug, error, info, warning",
+        ),
+        ({"PROVIDER_COORDINATOR__QUEUE_MAX_WAIT_S": "inf"}, "queue_max_wait_s: expected `float` <= 86400.0"),
+        ({"PROVIDER_COORDINATOR__KEEPALIVE_S": "0"}, "keepalive_s: expected `float` > 0.0"),
+        (
+            {"PROVIDER_COORDINATOR__LISTEN_HOST": ""},
+            "listen_host: expected `str` of length >= 1",
+        ),
         (
             {"PROVIDER_COORDINATOR__LISTEN": "a:b:c"},
             "listen: 'a:b:c' is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700",
@@ -132,6 +145,15 @@ def test_a_wrong_setting_is_named_in_one_sentence(environ: dict[str, str], sente
     with pytest.raises(ConfigError) as caught:
         load({}, environ)
     assert str(caught.value) == sentence
+
+
+def test_no_body_is_taken_that_no_agent_could_be_sent() -> None:
+    """It would end the session, and with it the jobs of others (field note 19)."""
+    most = MAX_MESSAGE_BYTES - ENVELOPE_BYTES
+
+    assert load({"max_body_bytes": most}, {}).max_body_bytes == most
+    with pytest.raises(ConfigError, match="max_body_bytes: expected `int` <= "):
+        load({"max_body_bytes": most + 1}, {})
 
 
 def test_a_missing_tls_file_is_named(tmp_path: Path) -> None:
