@@ -30,6 +30,8 @@ class Failed:
 
 DONE = Done()
 
+_OK = 200
+
 
 class Answer:
     """What a client reads of its job. One writer that never waits, and one reader.
@@ -38,6 +40,7 @@ class Answer:
         agent: who serves it, once somebody does.
         http_status, content_type: of the engine's response, as far as it is known: 200 and "" until its
             headers are here, and for ever in protocol 2, which does not pass them on.
+        announced: whether the client has been told that events follow, and so a status, before any byte.
         taken: whether the reader has had a byte; from then on, no other agent may begin anew.
         total_bytes: all bytes of this attempt so far.
     """
@@ -45,8 +48,9 @@ class Answer:
     def __init__(self, job_id: str, limit_bytes: int) -> None:
         self.job_id = job_id
         self.agent = ""
-        self.http_status = 200
+        self.http_status = _OK
         self.content_type = ""
+        self.announced = False
         self.taken = False
         self.total_bytes = 0
         self._limit_bytes = limit_bytes
@@ -83,7 +87,13 @@ class Answer:
         """Forget an attempt of which the reader has seen nothing."""
         self._parts.clear()
         self._waiting_bytes = self.total_bytes = 0
-        self.start(200, "")
+        self.start(_OK, "")
+
+    def status_for(self, end: Done | Failed) -> int:
+        """The HTTP status of an answer that ends so: an error changes none that was sent before it."""
+        if self.announced:
+            return _OK
+        return end.http_status if isinstance(end, Failed) and not self.taken else self.http_status
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -55,6 +55,7 @@ class JobEnded:
 
     Attributes:
         code: None is done.
+        status: what its client saw, or would have seen had it stayed.
         attempts: number of dispatches; 0 for a job that was refused or never left the queue.
         first_byte_s, duration_s: since its arrival.
     """
@@ -65,6 +66,7 @@ class JobEnded:
     client: str
     agent: str
     code: str | None
+    status: int
     attempts: int
     first_byte_s: float | None
     duration_s: float

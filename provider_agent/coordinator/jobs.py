@@ -181,6 +181,7 @@ class Job:
             client=self.request.client,
             agent=self.answer.agent,
             code=end.code if isinstance(end, Failed) else None,
+            status=self.answer.status_for(end),
             attempts=self.attempt,
             first_byte_s=None if self.first_byte_s is None else self.first_byte_s - self.arrived_s,
             duration_s=now_s - self.arrived_s,

@@ -12,13 +12,11 @@ from provider_agent.coordinator.events import (
     JobEnded,
     SessionEnded,
 )
-from provider_agent.protocol.errors import rule_of
 from provider_agent.telemetry.metrics import CoordinatorMetrics
 
 OnEvent = Callable[[str, dict[str, object]], None]
 
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_OK = 200
 
 
 class Observer:
@@ -54,15 +52,8 @@ class Observer:
             self._metrics.waited("cancelled" if event.code == "cancelled" else "refused", event.duration_s)
         self._metrics.request_ended(
             endpoint=event.endpoint,
-            status=_status(event),
+            status=event.status,
             duration_s=event.duration_s,
             first_byte_s=event.first_byte_s,
             relayed_bytes=event.answer_bytes,
         )
-
-
-def _status(event: JobEnded) -> int:
-    """What the client saw: an error after the first byte does not change the status any more."""
-    if event.code is None or event.first_byte_s is not None:
-        return _OK
-    return rule_of(event.code).http_status

@@ -29,6 +29,20 @@ async def test_bytes_come_in_order_and_then_the_end() -> None:
     assert await one.read() == DONE
 
 
+async def test_an_error_has_its_own_status_until_one_was_sent() -> None:
+    """That is when the first byte is taken, or when events are announced before it."""
+    one = answer()
+    one.start(201, "text/plain")
+    one.feed(b"a")
+
+    assert (one.status_for(FAILED), one.status_for(DONE)) == (FAILED.http_status, 201)
+    one.announced = True
+    assert one.status_for(FAILED) == 200
+    one.announced = False
+    await one.read()
+    assert one.status_for(FAILED) == 201
+
+
 async def test_bytes_that_wait_are_read_in_one_piece() -> None:
     """One write to the client instead of many."""
     one = answer()

@@ -13,7 +13,7 @@ from aiohttp import web
 from provider_agent.coordinator.admission import Admission
 from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.enrollment import Accepted, Enrollment, Rejected
-from provider_agent.coordinator.events import Event
+from provider_agent.coordinator.events import Event, JobEnded
 from provider_agent.coordinator.http.errors import openai_errors
 from provider_agent.coordinator.http.openai import OpenAIDoor
 from provider_agent.coordinator.http.server import Runner
@@ -80,6 +80,11 @@ class Hall:
         default_factory=lambda: Enrollment(MemoryStore(), server_names=(HOST,), dev=True)
     )
     times: SessionTimes = PATIENT
+
+    @property
+    def told_statuses(self) -> list[int]:
+        """The HTTP status of every job that ended, as it goes into the metrics."""
+        return [event.status for event in self.events if isinstance(event, JobEnded)]
 
     def connect(self, ours: MemorySocket | None = None) -> MemorySocket:
         """A new connection; gives the agent's end."""

@@ -113,6 +113,7 @@ class OpenAIDoor:
         stream = EventStream(request)
         while not await self._is_ready(answer):
             if stream.is_open or _may_be_events(answer):
+                answer.announced = True
                 await stream.comment(_headers(answer))
         if not stream.is_open and not _may_be_events(answer):
             return await _respond(request, answer)

@@ -208,6 +208,7 @@ async def test_a_failure_before_the_first_byte_has_its_own_status() -> None:
                 error_in(body)["code"],
                 error_in(body)["message"],
             ) == ("bad_request", "scripted bad_request")
+        assert it.told_statuses == [422, 422]
 
 
 async def test_a_failure_in_the_middle_of_a_stream_is_an_event_and_no_end() -> None:
@@ -226,6 +227,7 @@ async def test_a_failure_in_the_middle_of_a_stream_is_an_event_and_no_end() -> N
     assert rest.endswith(b"\n\n")
     assert b"[DONE]" not in rest
     assert (error_in(rest)["code"], error_in(rest)["type"]) == ("stream_truncated", "server_error")
+    assert it.told_statuses == [200]
 
 
 async def test_a_large_answer_that_fails_in_the_middle_is_cut() -> None:
@@ -255,6 +257,7 @@ async def test_half_an_answer_that_was_held_is_not_shown() -> None:
         status, body = await asking
 
     assert (status, error_in(body)["code"]) == (502, "stream_truncated")
+    assert it.told_statuses == [502]
 
 
 async def test_another_agent_takes_over_unseen() -> None:

@@ -27,6 +27,7 @@ async def test_a_stream_that_waits_in_the_queue_gets_comments_and_then_its_refus
             body = await response.read()
 
     assert response.status == 200
+    assert it.told_statuses == [200]
     assert body.startswith(b": waiting for the engine\n\n: waiting for the engine\n\n")
     assert (error_in(body)["code"], error_in(body)["type"]) == ("out_of_capacity", "rate_limit_error")
     assert b"[DONE]" not in body
