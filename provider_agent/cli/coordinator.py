@@ -1,6 +1,8 @@
 """The command `coordinator`: runs one; knows no network and no database."""
 
 import os
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +24,8 @@ Listening on {url} (dev: no keys, this machine only).
 
 _NEXT_STEPS = """\
 Listening on {url}.
-  Let an agent in:  provider-agent coordinator token create
-  Let a client in:  provider-agent coordinator key create NAME
+  Let an agent in:  provider-agent coordinator token create{data}
+  Let a client in:  provider-agent coordinator key create NAME{data}
   Agents dial:      {agents_url}"""
 
 
@@ -45,17 +47,27 @@ def coordinator(
         bool, typer.Option("--dev", help="No keys, any agent may enrol, nothing is kept; this machine only.")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the database is, unless in your data folder.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", readable=False, help="Where the database is, unless in your data folder."
+        ),
     ] = None,
     server_name: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A host name that agents dial; may be given more than once."),
+        typer.Option(
+            metavar="NAME",
+            help="A host name that agents dial, in place of this machine's own; may be given more than once.",
+        ),
     ] = None,
     allow_legacy_auth: Annotated[
         bool, typer.Option("--allow-legacy-auth", help="Take the unbound signatures of protocol 2, too.")
     ] = False,
-    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", readable=False, help="Certificate chain, PEM.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", readable=False, help="Its private key, PEM.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error; info unless told.")
     ] = None,
@@ -78,7 +90,7 @@ def coordinator(
     if context.invoked_subcommand is not None:
         context.obj = flags
         return
-    raise typer.Exit(_serve(flags, json_events() if json else _print_event))
+    raise typer.Exit(_serve(flags, json_events() if json else partial(_print_event, data=data)))
 
 
 def _serve(flags: dict[str, object], on_event: OnEvent) -> int:
@@ -115,10 +127,12 @@ def _only_shown(on_event: OnEvent) -> OnEvent:
     return shown
 
 
-def _print_event(name: str, fields: dict[str, object]) -> None:
+def _print_event(name: str, fields: dict[str, object], data: Path | None = None) -> None:
+    """Sentences for a person; commands to copy name the folder that this one was given."""
     match name:
         case "listening":
-            say((_NEXT_STEPS_DEV if fields["dev"] else _NEXT_STEPS).format(**fields))
+            folder = "" if data is None else f" --data {shlex.quote(str(data))}"
+            say((_NEXT_STEPS_DEV if fields["dev"] else _NEXT_STEPS).format(data=folder, **fields))
         case "draining":
             say(f"Stopping; {fields['running_jobs']} running jobs may end. Once more to stop at once.")
         case "capabilities_taken":

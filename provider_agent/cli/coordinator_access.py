@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Where the database is.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", readable=False, help="As the coordinator was given it, if it was."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _HOUR_S = 3600
@@ -62,7 +65,7 @@ def token_create(
         print_json({"enrollment_code": code, **_token_fields(token, now_s)})
         return
     typer.echo(code)
-    say("Put it into agent.toml as coordinator.enrollment_code.")
+    say("Put it into the file that coordinator.enrollment_code_file in agent.toml names.")
     say(f"It lets one agent in, until {_when(token.expires_at_s)}.")
 
 

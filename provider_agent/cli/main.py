@@ -36,6 +36,7 @@ def build() -> typer.Typer:
         help="Share the LLM engine on your own machine, or coordinate those who do.",
         epilog="`provider-agent --config agent.toml` is short for `provider-agent run --config agent.toml`.",
         context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="markdown",
         no_args_is_help=True,
         pretty_exceptions_enable=False,  # it prints local variables, and with them secrets
     )

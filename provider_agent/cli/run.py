@@ -18,6 +18,7 @@ ConfigFile = Annotated[
         "--config",
         "-c",
         metavar="FILE",
+        readable=False,  # load() says it in one sentence, and exits with 78
         help="The settings [default: agent.toml here, per user, or in /etc].",
     ),
 ]

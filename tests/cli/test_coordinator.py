@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,17 @@ def test_a_person_is_told_what_to_do_next(
     err = capsys.readouterr().err
     assert next_step in err
     assert agents_url in err
+
+
+def test_the_next_steps_name_the_folder_that_was_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without it, the codes and keys would be made in another database than the one that is served."""
+    url, agents_url = "http://127.0.0.1:8700", "ws://127.0.0.1:8700/v1/agents/connect"
+
+    _print_event("listening", {"url": url, "agents_url": agents_url, "dev": False}, Path("my data"))
+
+    err = capsys.readouterr().err
+    assert "coordinator token create --data 'my data'\n" in err
+    assert "coordinator key create NAME --data 'my data'\n" in err
 
 
 @pytest.mark.parametrize(

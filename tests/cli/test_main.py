@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
 from provider_agent import __version__
-from provider_agent.cli.main import main, with_command
+from provider_agent.cli.main import build, main, with_command
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
@@ -31,6 +35,35 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str], option: st
     assert code == 0
     for command in ("run", "demo", "coordinator", "simulate", "validate", "version"):
         assert f" {command} " in out
+
+
+def test_help_flows_and_keeps_what_stands_in_brackets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of the source are not those of the terminal, and a bracket is no markup."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    code, out, _ = run(capsys, "run", "--help")
+
+    assert code == 0
+    assert "as                \n PROVIDER_AGENT__COORDINATOR__URL and so on. The first Ctrl-C" in out
+    assert "[default: agent.toml here" in out
+
+
+def paths(command: Any) -> Iterator[Any]:
+    """What typer was told of each path, of this command and of those below it."""
+    kinds = [parameter.type_descriptor for parameter in command.params]
+    yield from (kind.parameter_info for kind in kinds if kind.annotation is Path)
+    for inner in getattr(command, "commands", {}).values():
+        yield from paths(inner)
+
+
+def test_a_path_that_cannot_be_read_is_no_usage_error() -> None:
+    """What reads it says so in one sentence, and exits with 78, as for a path that does not exist."""
+    told = list(paths(typer.main.get_command(build())))
+
+    assert told
+    assert not any(path.readable for path in told)
 
 
 def test_an_empty_line_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
