@@ -140,7 +140,7 @@ async def test_an_agent_that_does_not_answer_is_closed() -> None:
 
 async def test_a_verdict_that_takes_too_long_ends_the_handshake() -> None:
     """The limit is for our own steps, too."""
-    async with hall(enrollment=ScriptedEnrollment(None), times=replace(PATIENT, step_timeout_s=0.01)) as it:
+    async with hall(enrollment=ScriptedEnrollment(None), times=replace(PATIENT, step_timeout_s=0.2)) as it:
         agent = ScriptedAgent(it.connect())
         await agent.respond()
 
@@ -149,7 +149,7 @@ async def test_a_verdict_that_takes_too_long_ends_the_handshake() -> None:
 
 async def test_an_agent_that_sends_no_capabilities_is_closed() -> None:
     """A heartbeat does not stand in for them."""
-    async with hall(times=replace(PATIENT, step_timeout_s=0.01)) as it:
+    async with hall(times=replace(PATIENT, step_timeout_s=0.2)) as it:
         agent = ScriptedAgent(it.connect())
         await agent.respond()
         await agent.hear()

@@ -14,7 +14,7 @@ from provider_agent.simulator import Failures, Pace, Simulator, SimulatorConfig
 from tests.fakes.lines import LIMIT_S, agent, ask, chat, coordinator, events
 
 AT_ONCE = Pace(0.0, 0.0)
-IN_STEPS = Pace(0.0, 20.0)
+IN_STEPS = Pace(0.0, 10.0)
 """Slow enough that the client has some tokens before the failure: else it gets a status, and no event."""
 
 BEFORE_THE_FIRST_BYTE = {

@@ -224,7 +224,7 @@ async def test_a_body_that_breaks_off_in_its_middle_is_given_up_in_time() -> Non
 
 async def test_a_body_that_comes_slowly_is_waited_for() -> None:
     """Each part renews the patience."""
-    patience_s, loop = 0.3, asyncio.get_running_loop()
+    patience_s, loop = 0.6, asyncio.get_running_loop()
 
     async def slowly() -> AsyncIterator[bytes]:
         for _ in range(5):

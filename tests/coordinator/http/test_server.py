@@ -199,7 +199,7 @@ async def test_a_connection_without_a_whole_head_is_closed(beginning: bytes) -> 
 
 async def test_a_request_that_waits_for_its_answer_is_left_in_peace() -> None:
     """However long that takes: patience is for the head."""
-    async with server(head_patience_s=0.01) as it:
+    async with server(head_patience_s=0.2) as it:
         reader, writer = await it.connect(GET)
         await it.asked.wait()
         assert await it.tell(b"GET /") == b""  # one that came later has been closed since
