@@ -214,7 +214,7 @@ def print_table(results: Results, names: tuple[str, str]) -> None:
         for name, row in zip(names, by_name.values(), strict=True):
             limited = " *" if row["fakes_busy"] > SATURATED else ""
             ratio = f"   {row['cpu_ratio']:.3f}" if "cpu_ratio" in row else ""
-            p50, p99 = (f"{row[key]:.0f}" if row[key] else "–" for key in ("p50_us", "p99_us"))  # only paced
+            p50, p99 = (f"{row[key]:.0f}" if row[key] else "-" for key in ("p50_us", "p99_us"))  # only paced
             print(
                 f"{load:<14}{name:<9}{row['cpu_us']:>7.1f} {unit:<5}{row['per_s']:>11,.0f}"
                 f"{row['mb_per_s']:>8.1f}{row['chunks_per_frame']:>8.1f}{p50:>8}{p99:>9}"
