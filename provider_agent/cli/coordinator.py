@@ -88,6 +88,8 @@ def coordinator(
         "log_level": log_level,
     }
     if context.invoked_subcommand is not None:
+        if json:
+            raise typer.BadParameter("put it behind the command", param_hint="--json")
         context.obj = flags
         return
     raise typer.Exit(_serve(flags, json_events() if json else partial(_print_event, data=data)))

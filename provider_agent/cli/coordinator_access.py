@@ -27,6 +27,21 @@ Data = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _HOUR_S = 3600
+_LONGEST_NAME = 200
+
+
+def _shown_name(name: str) -> str:
+    """A name as it is; one that no list could show is a usage error."""
+    if not name.isprintable() or name != name.strip() or len(name) > _LONGEST_NAME:
+        raise typer.BadParameter(f"a name is at most {_LONGEST_NAME} printable characters on one line")
+    return name
+
+
+def _needed_name(name: str) -> str:
+    """The same for a name that must not be empty."""
+    if not name:
+        raise typer.BadParameter("a name is needed")
+    return _shown_name(name)
 
 
 def register(group: typer.Typer) -> None:
@@ -49,7 +64,9 @@ def register(group: typer.Typer) -> None:
 
 def token_create(
     context: typer.Context,
-    name: Annotated[str, typer.Option(help="What to call the agent that uses it.")] = "",
+    name: Annotated[
+        str, typer.Option(callback=_shown_name, help="What to call the agent that uses it.")
+    ] = "",
     hours: Annotated[int, typer.Option(min=1, max=24 * 365, help="How long it can be used.")] = 24,
     data: Data = None,
     json: Json = False,
@@ -91,7 +108,7 @@ def token_revoke(
 
 def key_create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    name: Annotated[str, typer.Argument(callback=_needed_name, help="Whose key it is.")],
     data: Data = None,
     json: Json = False,
 ) -> None:

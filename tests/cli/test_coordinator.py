@@ -44,6 +44,14 @@ def test_dev_on_a_public_address_is_refused(capsys: pytest.CaptureFixture[str]) 
     )
 
 
+def test_json_in_the_wrong_place_is_told_and_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that gave it would wait for JSON in vain."""
+    code, err = run(capsys, "--json", "key", "list")
+
+    assert code == 64
+    assert "behind the command" in err
+
+
 def test_a_port_in_use_ends_in_69(capsys: pytest.CaptureFixture[str]) -> None:
     """Another start may find it free, so this is no settings error."""
     with socket.create_server(("127.0.0.1", 0)) as other:

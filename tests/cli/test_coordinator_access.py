@@ -86,6 +86,14 @@ def test_a_revoked_code_is_listed_as_such(terminal: Terminal) -> None:
     assert "coordinator token list" in terminal.err
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[2J", "a\udcff", "x" * 201])
+def test_a_key_needs_a_name_that_can_be_shown(terminal: Terminal, name: str) -> None:
+    """It stands in lists and logs; exit code 64, and nothing is made."""
+    assert terminal.run("key", "create", name) == 64
+    assert terminal.json("key", "list") == []
+    assert terminal.run("token", "create", "--name", name) == (64 if name else 0)
+
+
 def test_a_key_is_printed_alone(terminal: Terminal) -> None:
     """And never again."""
     assert terminal.run("key", "create", "alice") == 0
