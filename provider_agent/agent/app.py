@@ -4,10 +4,11 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from provider_agent import __version__
-from provider_agent.agent.config import AgentConfig
+from provider_agent.agent.config import AgentConfig, ConfigError
 from provider_agent.agent.connector import Connector, SessionEnd
 from provider_agent.agent.executor import Executor, ExecutorLimits
 from provider_agent.agent.heartbeat import ExecutorView, beat, build
@@ -307,8 +308,29 @@ class Agent:
         if end.accepted:
             self._tell("disconnected", {})
         if end.auth_failed is not None and end.auth_failed.code == UNKNOWN_IDENTITY:
-            self._credentials.identity.forget_provider_id(self._credentials.server_host)
+            return self._forgotten(end)
         return end
+
+    def _forgotten(self, end: SessionEnd) -> SessionEnd:
+        """The coordinator lost its data, or is a new one at an old address: enrol again, if there is a code.
+
+        A code that was sent and refused is not tried twice: then no id was remembered here.
+        """
+        identity, host = self._credentials.identity, self._credentials.server_host
+        if identity.provider_id(host) is None:
+            return end
+        identity.forget_provider_id(host)
+        try:
+            code = self._config.enrollment_code()
+        except ConfigError as error:
+            log.warning("enrollment_code_missing", problem=str(error))
+            code = None
+        if code is None:
+            return end
+        self._credentials = replace(self._credentials, enrollment_code=code)
+        return SessionEnd(
+            reason="the coordinator does not know this agent any more; it enrols again", by_us=True
+        )
 
     async def _beat(self, post: Callable[[Frame], None], interval_s: float) -> None:
         await beat(post, self._heartbeat, interval_s, self._clock, self._beat_now)

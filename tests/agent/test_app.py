@@ -136,8 +136,36 @@ async def test_the_provider_id_is_remembered(tmp_path: Path) -> None:
     assert any("prov-77" in text for text in remembered)
 
 
-async def test_an_agent_whose_coordinator_lost_its_data_can_be_enrolled_again(tmp_path: Path) -> None:
-    """The remedy that it names works: its next start uses the code that the operator has set."""
+async def test_an_agent_whose_coordinator_lost_its_data_enrols_again(tmp_path: Path) -> None:
+    """With a code at hand nobody has to start it anew: the next dial brings the code."""
+    codes: list[str | None] = []
+    process: Process
+
+    async def enrol(peer: ScriptedCoordinator) -> None:
+        codes.append((await peer.challenge()).enrollment_code)
+        await peer.accept("prov-1")
+        process.stop.set()
+
+    async def forget_once(peer: ScriptedCoordinator) -> None:
+        codes.append((await peer.challenge()).enrollment_code)
+        if codes[-1] is None:
+            await peer.say(AuthFailed(reason="no such agent", code="unknown_identity", retry=False))
+        else:
+            await peer.accept("prov-2")
+            process.stop.set()
+
+    for play in (enrol, forget_once):
+        async with agent(tmp_path, play, COORDINATOR__ENROLLMENT_CODE="code") as process:
+            pass
+        assert process.exit_code == 0
+
+    assert codes == ["code", None, "code"]
+
+
+async def test_an_agent_that_is_unknown_and_has_no_code_stops_and_can_be_enrolled_later(
+    tmp_path: Path,
+) -> None:
+    """Exit 78 with a remedy that works: its next start uses the code that the operator has set."""
     codes: list[str | None] = []
     process: Process
 
@@ -150,9 +178,13 @@ async def test_an_agent_whose_coordinator_lost_its_data_can_be_enrolled_again(tm
         codes.append((await peer.challenge()).enrollment_code)
         await peer.say(AuthFailed(reason="no such agent", code="unknown_identity", retry=False))
 
-    for play in (enrol, forget, enrol):
-        async with agent(tmp_path, play, COORDINATOR__ENROLLMENT_CODE="code") as process:
-            pass
+    async with agent(tmp_path, enrol, COORDINATOR__ENROLLMENT_CODE="code") as process:
+        pass
+    async with agent(tmp_path, forget) as process:
+        pass
+    assert process.exit_code == 78
+    async with agent(tmp_path, enrol, COORDINATOR__ENROLLMENT_CODE="code") as process:
+        pass
 
     assert codes == ["code", None, "code"]
 
