@@ -105,12 +105,14 @@ def default_data_dir() -> Path:
 
 
 def split_listen(text: str) -> tuple[str, int]:
-    """`host:port`, `[v6]:port`, `host`, or `:port` (every interface), in that order.
+    """`host:port`, `[v6]:port`, `host`, `port` (this machine only), or `:port` (every interface).
 
     Raises:
         ConfigError: it is none of these.
     """
     default = CoordinatorConfig()
+    if text.isdecimal():
+        text = f"{default.listen_host}:{text}"
     try:
         parts = urlsplit(f"//{text}")
         port = default.listen_port if parts.port is None else parts.port

@@ -170,6 +170,7 @@ def test_a_missing_tls_file_is_named(tmp_path: Path) -> None:
         ("host", ("host", 8700)),
         (":80", (EVERY_INTERFACE, 80)),
         ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("8900", ("127.0.0.1", 8900)),
     ],
 )
 def test_an_address_to_listen_on_may_leave_out_a_part(text: str, address: tuple[str, int]) -> None:
