@@ -34,7 +34,10 @@ def read_chat(body: Json) -> Task:
 
 def read_generate(body: Json) -> Task:
     """A body of `/api/generate`. Raises BadTask."""
-    return _read(body, "\n".join(part for part in (body.get("system"), body.get("prompt")) if part))
+    parts = [part for part in (body.get("system"), body.get("prompt")) if part]
+    if not all(isinstance(part, str) for part in parts):
+        raise BadTask("system and prompt must be texts")
+    return _read(body, "\n".join(parts))
 
 
 def normal_name(model: str) -> str:

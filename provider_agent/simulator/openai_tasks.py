@@ -20,10 +20,15 @@ def read_chat(body: Json) -> Task:
 def read_completion(body: Json) -> Task:
     """A body of `/v1/completions`. Raises BadTask."""
     prompt = body.get("prompt")
-    first = prompt[0] if isinstance(prompt, list) and prompt and isinstance(prompt[0], str) else prompt
-    if first is None:
+    if prompt is None:
         raise BadTask("prompt is required")
-    return _read(body, prompt=first if isinstance(first, str) else " ".join(map(str, first)))
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        prompt = prompt[0]  # of several, the first
+    if isinstance(prompt, list) and all(isinstance(token, int) for token in prompt):
+        prompt = " ".join(map(str, prompt))
+    if not isinstance(prompt, str):
+        raise BadTask("prompt must be a text, a list of tokens, or a list of these")
+    return _read(body, prompt=prompt)
 
 
 def content_text(content: Any) -> str:
@@ -98,13 +103,23 @@ def _schema(body: Json) -> Json | None:
 
 def _required_tool(body: Json) -> Tool | None:
     """The tool that must be called: the one that `tool_choice` names, or the first."""
-    functions = [tool.get("function", {}) for tool in body.get("tools") or [] if isinstance(tool, dict)]
-    choice = body.get("tool_choice")
+    functions, choice = _functions(body.get("tools") or []), body.get("tool_choice")
     if isinstance(choice, dict):
-        wanted = choice.get("function", {}).get("name")
+        named = choice.get("function")
+        wanted = named.get("name") if isinstance(named, dict) else None
         functions = [function for function in functions if function.get("name") == wanted]
         if not functions:
             raise BadTask("tool_choice names a function that is not in tools")
     elif choice != "required" or not functions:
         return None
     return Tool(str(functions[0].get("name", "")), functions[0].get("parameters") or {})
+
+
+def _functions(tools: Any) -> list[Json]:
+    functions: list[Json] = []
+    for tool in tools if isinstance(tools, list) else [None]:
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("parameters") or {}, dict):
+            raise BadTask("tools must be a list of functions, their parameters a schema")
+        functions.append(function)
+    return functions

@@ -99,12 +99,15 @@ def compose(task: Task, context_window: int) -> Answer:
     return Answer(tuple(pieces), prompt_tokens, finish)
 
 
-def example(schema: Mapping[str, Any], seed: str, depth: int = 0) -> Any:
-    """A value that matches the usual shapes of a JSON schema."""
+def example(schema: Any, seed: str, depth: int = 0) -> Any:
+    """A value that matches the usual shapes of a JSON schema; of any other (`true`, say), a text."""
+    if not isinstance(schema, Mapping):
+        return text.sentence(seed)
     if "const" in schema:
         return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
+    choices = schema.get("enum")
+    if isinstance(choices, list) and choices:
+        return choices[0]
     kind = _kind(schema)
     if kind == "object":
         return _example_object(schema, seed, depth)
@@ -138,8 +141,9 @@ def _kind(schema: Mapping[str, Any]) -> str:
 def _example_object(schema: Mapping[str, Any], seed: str, depth: int) -> dict[str, Any]:
     if depth >= DEEPEST_EXAMPLE:
         return {}
-    fields = schema.get("properties", {})
-    return {name: example(inner, seed + name, depth + 1) for name, inner in fields.items()}
+    fields = schema.get("properties")
+    inner = fields.items() if isinstance(fields, Mapping) else ()
+    return {name: example(part, seed + name, depth + 1) for name, part in inner}
 
 
 def _first_stop(whole: str, stops: tuple[str, ...]) -> int | None:

@@ -70,6 +70,13 @@ def test_a_bad_body_is_refused(body: dict[str, Any]) -> None:
         read_chat(body)
 
 
+@pytest.mark.parametrize("body", [{"prompt": 5}, {"system": ["x"], "prompt": "a"}])
+def test_what_to_generate_from_must_be_text(body: dict[str, Any]) -> None:
+    """Both parts of it."""
+    with pytest.raises(BadTask, match="system and prompt must be texts"):
+        read_generate({"model": "a", **body})
+
+
 def test_the_last_line_has_the_counts_and_nanoseconds() -> None:
     """Zeros are left out, as Go does."""
     form = OllamaForm(Task(model="a", prompt="hello"), "chat", NOW)

@@ -79,7 +79,13 @@ def test_a_tool_is_called_only_if_it_must_be(choice: Any, name: str | None) -> N
     assert (tool and tool.name) == name
 
 
-PROMPTS = [("hello", "hello"), (["hello", "again"], "hello"), ([1, 2], "1 2"), ([], "")]
+PROMPTS = [
+    ("hello", "hello"),
+    (["hello", "again"], "hello"),
+    ([1, 2], "1 2"),
+    ([[1, 2], [3]], "1 2"),
+    ([], ""),
+]
 
 
 @pytest.mark.parametrize(("prompt", "expected"), PROMPTS)
@@ -102,6 +108,11 @@ BAD = [
     {"messages": HELLO, "stop": 5},
     {"messages": HELLO, "stop": [5]},
     {"messages": HELLO, "tool_choice": {"function": {"name": "x"}}},
+    {"messages": HELLO, "tool_choice": {"function": 5}},
+    {"messages": HELLO, "tools": 5},
+    {"messages": HELLO, "tools": [5]},
+    {"messages": HELLO, "tools": [{"function": None}]},
+    {"messages": HELLO, "tools": [{"function": {"name": "f", "parameters": 5}}]},
 ]
 
 
@@ -116,3 +127,10 @@ def test_a_completion_without_a_prompt_is_refused() -> None:
     """There is nothing to answer."""
     with pytest.raises(BadTask, match="prompt is required"):
         read_completion({"model": "a"})
+
+
+@pytest.mark.parametrize("prompt", [5, {}, [{}], [["x"]], [1, "x"]])
+def test_a_completion_with_an_odd_prompt_is_refused(prompt: Any) -> None:
+    """As engines do, with a sentence."""
+    with pytest.raises(BadTask, match="prompt must be"):
+        read_completion({"model": "a", "prompt": prompt})

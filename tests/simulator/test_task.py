@@ -1,6 +1,7 @@
 """Answers composed from tasks: length, stop strings, JSON and tools."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,21 @@ SCHEMAS = [
     ({"properties": {"a": {"type": "integer"}}}, dict),
     ({}, str),
 ]
+
+
+ODD_SCHEMAS: list[tuple[Any, type]] = [
+    (True, str),
+    ({"enum": 5}, str),
+    ({"properties": [1]}, dict),
+    ({"properties": {"a": True}}, dict),
+    ({"type": "array", "items": True}, list),
+]
+
+
+@pytest.mark.parametrize(("schema", "kind"), ODD_SCHEMAS)
+def test_an_odd_schema_has_an_example_too(schema: Any, kind: type) -> None:
+    """Some engines take anything, and a client's mistake is no crash of ours."""
+    assert isinstance(example(schema, "seed"), kind)
 
 
 @pytest.mark.parametrize(("schema", "kind"), SCHEMAS)
