@@ -54,7 +54,7 @@ class Jobs:
         match name:
             case "job_dispatched":
                 self._running.add(fields["job_id"])
-            case "attempt_ended":
+            case "attempt_ended" if fields["job_id"] in self._running:  # else its client left before
                 self._tokens[fields["job_id"]] = fields["output_tokens"]
             case "job_ended":
                 return self._end(fields)

@@ -57,6 +57,19 @@ def test_a_job_that_is_dispatched_twice_runs_once() -> None:
     assert jobs.running == 1
 
 
+def test_nothing_is_remembered_of_jobs_that_are_over() -> None:
+    """An agent confirms a cancel after its client has left."""
+    jobs = Jobs()
+    jobs.take("job_dispatched", dispatched("1"))
+    jobs.take("job_ended", ended("1", "cancelled"))
+    jobs.take("attempt_ended", {"job_id": "1", "code": "cancelled", "output_tokens": 3})
+
+    finished = jobs.take("job_ended", ended("1"))
+
+    assert finished is not None
+    assert finished.tokens is None
+
+
 def test_other_events_say_nothing_about_jobs() -> None:
     """Agents come and go."""
     assert Jobs().take("agent_joined", {"provider_id": "x"}) is None
