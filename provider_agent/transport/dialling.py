@@ -109,9 +109,11 @@ def network_error(error: OSError, server: str, options: DialOptions) -> DialErro
             return DialError("timeout", f"{server} did not answer within {options.dial_timeout_s:g} s")
         case ssl.SSLCertVerificationError():
             why = error.verify_message.rstrip(".")
-            return DialError("tls", f"the certificate of {server} is not trusted: {why}")
+            remedy = "set ca_file to the authority that signed it, if it is one of your own"
+            return DialError("tls", f"the certificate of {server} is not trusted: {why}; {remedy}")
         case ssl.SSLError():
-            return DialError("tls", f"TLS with {server} failed: {in_words(error)}")
+            remedy = "a server without TLS is dialled with ws://"
+            return DialError("tls", f"TLS with {server} failed: {in_words(error)}; {remedy}")
         case socket.gaierror():
             return DialError("dns", f"the name of {server} cannot be resolved: {in_words(error)}")
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):

@@ -379,7 +379,7 @@ def _dial_error(error: Exception, server: str, options: DialOptions, *, secure: 
             status, wish = error.response.status_code, error.response.headers.get("Retry-After", "")
             return DialError(
                 "http",
-                f"{server} answers with HTTP {status} instead of a WebSocket",
+                f"{server} answers with HTTP {status} instead of a WebSocket; check the path of the URL",
                 http_status=status,
                 retry_after_s=float(wish) if wish.isdecimal() else None,
             )

@@ -1,5 +1,6 @@
 """The environment over the file, value by value."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,9 @@ def test_any_tree_gives_settings_or_a_sentence(tree: dict[str, Any]) -> None:
     st.text(),
 )
 def test_any_variable_gives_settings_or_a_sentence(names: list[str], text: str) -> None:
-    """Names that lead nowhere, and text of any kind."""
+    """Names that lead nowhere, and text of any kind: the variable to mend, or to add, is named."""
     told = sentence_or_none({"__".join(names): text})
 
-    assert told is None or told.startswith("environment variable PROVIDER_AGENT__")
+    assert told is None or re.search(
+        r"(^environment variable |set it in agent\.toml or as )PROVIDER_AGENT__", told
+    )
