@@ -26,6 +26,8 @@ from provider_agent.simulator.task import BadTask, PromptTooLong, Task
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
+_CLIENT_IS_GONE = 499
+
 Body = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ReadTask = Callable[[Body], Task]
@@ -185,6 +187,8 @@ def _refusing(handle: Handler, refuse: Callable[[int, Exception], Body]) -> Hand
             return _json(refuse(404, error), 404)
         except BadTask as error:
             return _json(refuse(400, error), 400)
+        except ConnectionError:  # the client left while we wrote to it, which is nobody's defect
+            return web.Response(status=_CLIENT_IS_GONE)
 
     return guarded
 
