@@ -70,7 +70,7 @@ def test_every_table_is_read(file: Path) -> None:
 
 def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     """A container needs no file."""
-    environ = {"PROVIDER_AGENT__COORDINATOR__URL": "ws://localhost:8700/v1/agents/connect", "HOME": "/home/op"}
+    environ = {"PROVIDER_AGENT__COORDINATOR__URL": "ws://localhost:8700/v1/agents/connect", "HOME": "/home/x"}
 
     config = load(None, environ, search=[tmp_path / "none.toml"])
 
