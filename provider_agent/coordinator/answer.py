@@ -33,6 +33,9 @@ DONE = Done()
 _OK = 200
 
 
+_END_MARKS = (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n")
+
+
 class Answer:
     """What a client reads of its job. One writer that never waits, and one reader.
 
@@ -42,6 +45,7 @@ class Answer:
             headers are here, and for ever in protocol 2, which does not pass them on.
         announced: whether the client has been told that events follow, and so a status, before any byte.
         taken: whether the reader has had a byte; from then on, no other agent may begin anew.
+        has_end_mark: whether the reader has had the end mark of its stream: clients leave at it with all.
         total_bytes: all bytes of this attempt so far.
     """
 
@@ -52,6 +56,7 @@ class Answer:
         self.content_type = ""
         self.announced = False
         self.taken = False
+        self.has_end_mark = False
         self.total_bytes = 0
         self._limit_bytes = limit_bytes
         self._parts: list[bytes] = []
@@ -129,4 +134,5 @@ class Answer:
         self._parts = []
         self._waiting_bytes = 0
         self.taken = True
+        self.has_end_mark = data.endswith(_END_MARKS)
         return data

@@ -136,7 +136,7 @@ class Dispatcher:
         return job
 
     def _abandon(self, job: Job) -> None:
-        if job.is_over:
+        if job.is_over or job.answer.has_end_mark:  # nothing of it is missing but the agent's last word
             return
         if job.state is JobState.QUEUED:
             self._waiting.remove(job)

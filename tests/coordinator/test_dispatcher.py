@@ -291,6 +291,20 @@ async def test_a_client_that_leaves_after_the_end_cancels_nothing(coordinator: C
     assert (agent.cancels, agent.provider.jobs) == ([], {})
 
 
+async def test_a_client_that_leaves_at_the_end_mark_has_its_whole_answer(coordinator: Coordinator) -> None:
+    """Many clients hang up there, before the agent's outcome is here: that is no cancel."""
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+    agent.chunk("j1", b"data: {}\n\ndata: [DONE]\n\n")
+    await answer.read()
+
+    coordinator.leave(answer)
+    agent.done("j1")
+
+    assert (agent.cancels, agent.provider.jobs) == ([], {})
+    assert await answer.read() == DONE
+
+
 async def test_bytes_of_a_cancelled_job_are_late(coordinator: Coordinator) -> None:
     """They are counted, and go nowhere."""
     agent = coordinator.agent()
