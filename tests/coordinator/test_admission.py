@@ -6,7 +6,7 @@ from provider_agent.coordinator.admission import DEV_CLIENT, REMEMBER_S, Admissi
 from provider_agent.coordinator.store.base import StoreError, digest
 from provider_agent.coordinator.store.memory import MemoryStore
 from tests.fakes.clocks import ManualClock
-from tests.fakes.stores import BrokenStore, CountingStore
+from tests.fakes.stores import BrokenStore, CountingStore, SlowStore
 
 
 async def test_a_known_key_is_its_client() -> None:
@@ -80,6 +80,19 @@ async def test_a_revoked_key_is_refused_within_two_seconds() -> None:
     clock.advance(2.0)
 
     assert await admission.check("Bearer sk-pa-1") is None
+
+
+async def test_an_answer_of_the_store_is_as_old_as_its_question() -> None:
+    """Else a key that is revoked meanwhile would be taken for longer."""
+    clock = ManualClock()
+    store = SlowStore(clock, takes_s=REMEMBER_S)
+    await store.add_key(digest("sk-pa-1"), "alice", 0)
+    admission = Admission(store, clock=clock)
+
+    await admission.check("Bearer sk-pa-1")
+    await admission.check("Bearer sk-pa-1")
+
+    assert store.key_questions == 2
 
 
 async def test_a_store_that_fails_admits_nobody() -> None:

@@ -149,6 +149,8 @@ async def test_draining_ends_what_its_grace_was_too_short_for(coordinator: Coord
 
     assert (await code_of(running), await code_of(waiting)) == ("draining", "draining")
     assert agent.cancels == ["j1"]
+    agent.fail("j1", "cancelled")
+    assert len(agent.jobs) == 1  # the slot that it frees is for nobody
 
 
 # --- the queue ---------------------------------------------------------------------------

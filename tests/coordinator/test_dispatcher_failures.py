@@ -1,14 +1,18 @@
 """What happens to a job when its agent fails it, leaves, or errs: another try, or an honest end."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
 from provider_agent.coordinator.answer import DONE, Failed
-from provider_agent.coordinator.dispatcher import DispatchLimits
+from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
+from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.protocol.errors import BadFrame
 from provider_agent.protocol.frames import JobChunk, JobDone, Tokens
-from tests.fakes.agents import Coordinator, code_of, end_of, now, waits
+from tests.fakes.agents import CHAT, Coordinator, FakeAgent, code_of, end_of, now, waits
+from tests.fakes.coordinators import until
 
 
 @pytest.fixture
@@ -139,6 +143,18 @@ async def test_a_refusal_for_want_of_capacity_excludes_nobody_and_loops_not(coor
     assert [job.attempt for job in agent.jobs] == [1, 2]
 
 
+async def test_an_agent_that_ends_a_job_is_no_longer_believed_to_be_full(coordinator: Coordinator) -> None:
+    """It has room now, whatever it said before."""
+    agent = coordinator.agent(slots=8)
+    coordinator.ask()
+    coordinator.ask()
+    agent.fail("j2", "out_of_capacity")
+
+    agent.done("j1")
+
+    assert [(job.job_id, job.attempt) for job in agent.jobs] == [("j1", 1), ("j2", 1), ("j2", 2)]
+
+
 async def test_refusals_for_want_of_capacity_are_no_attempts(coordinator: Coordinator) -> None:
     """The queue's time bounds them, not their number; then 429."""
     agent = coordinator.agent()
@@ -206,6 +222,52 @@ async def test_a_job_of_the_only_agent_waits_for_its_return(coordinator: Coordin
     coordinator.dispatcher.expire()
 
     assert (await code_of(answer), await code_of(other)) == ("session_lost", "session_lost")
+
+
+async def test_a_job_that_was_served_for_a_while_may_wait_anew(coordinator: Coordinator) -> None:
+    """What its first agent took of its time was no waiting."""
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+    coordinator.clock.advance(29)
+    agent.leave()
+    coordinator.clock.advance(29)
+    coordinator.dispatcher.expire()
+
+    coordinator.agent("b")
+
+    assert answer.agent == "b"
+
+
+async def test_a_job_that_comes_back_needs_no_room_in_the_queue() -> None:
+    """It was let in before; only new ones are turned away."""
+    coordinator = Coordinator(DispatchLimits(queue_max_jobs=0))
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+
+    agent.leave()
+    coordinator.agent("b")
+
+    assert answer.agent == "b"
+
+
+async def test_a_cancel_that_is_not_answered_frees_its_slot_by_itself() -> None:
+    """On the clock of the loop, also when nothing else happens (field note 73)."""
+    loop = asyncio.get_running_loop()
+    dispatcher = Dispatcher(DispatchLimits(cancel_grace_s=0.01), clock=loop.time)
+    agent = FakeAgent(dispatcher, "a", "m", slots=1)
+    watching = loop.create_task(dispatcher.watch())
+    request = JobRequest("m", CHAT, b"{}", stream=False)
+
+    async with asyncio.timeout(5):
+        with contextlib.ExitStack() as first:
+            first.enter_context(dispatcher.run(request))
+            with dispatcher.run(request):
+                await until(lambda: not dispatcher._alarm.is_set())  # `watch` waits for the queue's time
+                first.close()
+                await until(lambda: len(agent.jobs) == 2)
+
+    watching.cancel()
+    await asyncio.wait([watching])
 
 
 async def test_the_newer_connection_of_an_identity_wins(coordinator: Coordinator) -> None:

@@ -35,6 +35,16 @@ def test_a_model_has_no_more_slots_than_its_own_limit() -> None:
     assert one.free_slots_for("m") == 1
 
 
+def test_jobs_of_a_model_take_of_its_own_limit() -> None:
+    """However much room the agent has for others."""
+    one = provider(slots=9, model_slots=2)
+
+    one.jobs["j"] = Slot("m")
+    assert one.free_slots_for("m") == 1
+    one.jobs["k"] = Slot("m")
+    assert (one.free_slots_for("m"), one.free_slots) == (0, 7)
+
+
 def test_a_model_that_is_not_offered_has_no_slots() -> None:
     """Asking for it is no error."""
     assert provider().free_slots_for("other") == 0

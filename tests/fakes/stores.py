@@ -4,6 +4,7 @@ import asyncio
 
 from provider_agent.coordinator.store.base import ClientKey, Provider, StoreError
 from provider_agent.coordinator.store.memory import MemoryStore
+from tests.fakes.clocks import ManualClock
 
 
 class CountingStore(MemoryStore):
@@ -16,6 +17,20 @@ class CountingStore(MemoryStore):
     async def key_of(self, key_digest: bytes) -> ClientKey | None:
         self.key_questions += 1
         return await super().key_of(key_digest)
+
+
+class SlowStore(CountingStore):
+    """Takes its time for each key, by the clock of the test."""
+
+    def __init__(self, clock: ManualClock, takes_s: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self._takes_s = takes_s
+
+    async def key_of(self, key_digest: bytes) -> ClientKey | None:
+        key = await super().key_of(key_digest)
+        self._clock.advance(self._takes_s)
+        return key
 
 
 class BrokenStore(MemoryStore):
