@@ -142,11 +142,15 @@ def test_cleaned_words_are_one_short_line(message: str) -> None:
 )
 def test_no_words_keep_the_event_loop_busy(unit: str) -> None:
     """Engines quote prompts: a line of colons once took nine seconds to clean, and every session with it."""
+    assert cleaning_s(unit) < 30 * cleaning_s("the model said so. ")
+
+
+def cleaning_s(unit: str) -> float:
+    """CPU seconds for long lines of one thing: to be compared with each other only."""
     began_s = time.process_time()
     for message in (unit * 8192, "::" + unit * 8192 + "g", "x " + unit * 4000 + " :80 g"):
         sanitise(message)
-
-    assert time.process_time() - began_s < 0.5
+    return time.process_time() - began_s
 
 
 @pytest.mark.parametrize(
