@@ -14,7 +14,6 @@ What leaves, and when:
 import asyncio
 import contextlib
 from collections import deque
-from typing import Protocol
 
 from provider_agent.protocol.codec import decode, encode, encode_chunk
 from provider_agent.protocol.errors import UnknownFrame
@@ -22,6 +21,8 @@ from provider_agent.protocol.frames import Frame, Job, JobCancel, JobChunk, Outc
 from provider_agent.protocol.link import Link
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.transport.lane import ControlLane, Lane
+from provider_agent.transport.socket import ChannelClosed as ChannelClosed  # noqa: PLC0414 - also found here
+from provider_agent.transport.socket import Socket as Socket  # noqa: PLC0414
 
 log = get_logger(__name__)
 
@@ -47,32 +48,6 @@ PROTOCOL_ERROR = 4003
 _NAMED_UNKNOWN_TYPES = 16  # a peer that invents types must not fill the log
 
 
-class ChannelClosed(Exception):
-    """The conversation is over, cleanly or not.
-
-    Attributes:
-        code: of the close frame; None when there was none.
-        reason: of the close frame, or in our words what became of the connection.
-        by_us: whether this side ended it.
-    """
-
-    def __init__(self, code: int | None, reason: str, *, by_us: bool = False) -> None:
-        super().__init__(code, reason, by_us)
-        self.code = code
-        self.reason = reason
-        self.by_us = by_us
-
-    def __str__(self) -> str:
-        why = f": {self.reason}" if self.reason else ""
-        if self.code is None:
-            return f"the connection was {'given up' if self.by_us else 'lost'}{why}"
-        return f"{'we' if self.by_us else 'the peer'} closed the connection with {self.code}{why}"
-
-    def again(self) -> "ChannelClosed":
-        """The same end for one more who learns of it: an exception raised twice collects tracebacks."""
-        return ChannelClosed(self.code, self.reason, by_us=self.by_us)
-
-
 class BackpressureTimeout(Exception):
     """The peer did not take a job's bytes for too long."""
 
@@ -83,26 +58,6 @@ class BackpressureTimeout(Exception):
 
     def __str__(self) -> str:
         return f"the coordinator took no bytes of this job for {self.timeout_s:g} s"
-
-
-class Socket(Protocol):
-    """What a channel needs to reach its peer."""
-
-    async def receive(self) -> bytes:
-        """The next text message; may be cancelled without loss. Raises ChannelClosed."""
-        ...
-
-    async def send(self, message: bytes) -> None:
-        """Send one text message; waits while too much is buffered. Raises ChannelClosed."""
-        ...
-
-    async def close(self, code: int, reason: str) -> None:
-        """Say goodbye; bounded to about a second, and never raises."""
-        ...
-
-    def abort(self, closed: ChannelClosed) -> None:
-        """End at once and without a goodbye; whoever is in `receive` or `send` learns that it ended so."""
-        ...
 
 
 class Channel:
