@@ -21,16 +21,9 @@ from provider_agent.agent.status import StatusSource, status_page
 from provider_agent.backends.discovery import Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from provider_agent.protocol.errors import ErrorCode
-from provider_agent.protocol.frames import (
-    AuthOk,
-    BackendStatus,
-    Capabilities,
-    Frame,
-    Heartbeat,
-    Limits,
-    Metadata,
-)
+from provider_agent.protocol.frames import AuthOk, Capabilities, Frame, Heartbeat, Limits, Metadata
 from provider_agent.protocol.link import Link, Role
+from provider_agent.protocol.vitals import BackendStatus
 from provider_agent.telemetry.hardware import Hardware
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.telemetry.metrics import AgentMetrics, AgentView

@@ -23,7 +23,7 @@ from provider_agent.agent.config_sections import (
 from provider_agent.backends.address import BadAddress, normalise
 from provider_agent.backends.base import BackendSettings
 from provider_agent.backends.listing import is_name
-from provider_agent.protocol.frames import LONGEST_NAME
+from provider_agent.protocol.fields import LONGEST_NAME
 from provider_agent.transport.dialling import is_loopback
 
 __all__ = ["AgentConfig", "ConfigError", "default_files", "load"]

@@ -8,7 +8,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from provider_agent.protocol.frames import LARGEST_COUNT
+from provider_agent.protocol.fields import LARGEST_COUNT
 
 PROGRAM = "provider-agent"
 

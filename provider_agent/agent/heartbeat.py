@@ -8,7 +8,8 @@ from datetime import UTC
 
 from provider_agent import __version__
 from provider_agent.agent.waiting import Waiter, wait_until
-from provider_agent.protocol.frames import BackendStatus, Failure, HardwarePressure, Heartbeat
+from provider_agent.protocol.frames import Heartbeat
+from provider_agent.protocol.vitals import BackendStatus, Failure, HardwarePressure
 from provider_agent.telemetry.rolling import FailedJob, Summary
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from provider_agent.backends import lenient
 from provider_agent.backends.base import Usage
-from provider_agent.protocol.frames import LARGEST_COUNT
+from provider_agent.protocol.fields import LARGEST_COUNT
 
 
 class Facts(msgspec.Struct, frozen=True):

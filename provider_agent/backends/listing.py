@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from provider_agent.protocol.frames import LARGEST_COUNT, LONGEST_NAME, MOST_MODELS
+from provider_agent.protocol.fields import LARGEST_COUNT, LONGEST_NAME
+from provider_agent.protocol.frames import MOST_MODELS
 
 Item = Mapping[str, Any]
 """One model in a listing, as the engine spelled it."""

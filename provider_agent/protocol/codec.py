@@ -1,13 +1,18 @@
-"""Bytes to frame and back; the one module that knows JSON and base64 of the wire. Knows no turn."""
+"""Bytes to frame and back; the one module that knows JSON, base64 and the binary form. Knows no turn.
+
+A message that begins with `BINARY` is a chunk in the binary form and travels as a binary message; all
+else is JSON, which cannot begin so, and travels as text.
+"""
 
 import re
+import struct
 from collections.abc import Mapping
 
 import msgspec
 import pybase64
 from msgspec import Raw
 
-from provider_agent.protocol import frames
+from provider_agent.protocol import fields, frames
 from provider_agent.protocol.errors import BadFrame, UnknownFrame, rule_of
 from provider_agent.protocol.frames import LEGACY_PROTOCOL, PROTOCOL, Frame
 from provider_agent.protocol.link import Role
@@ -41,14 +46,19 @@ _PROTOCOL_2_INSIDE: Mapping[str, tuple[str, ...]] = {
     "metadata": ("agent_version",),
 }
 
+BINARY = 0x01
+"""First byte of a chunk in the binary form: 0x01 | u32 stream_id | u32 seq | payload, big-endian."""
+
 MAX_UNREADABLE_MODELS = 100
 """So many bad entries of one `capabilities` are told one by one: more are no accident, but another format."""
 
+_BINARY_START = bytes([BINARY])
 _HEAD_BYTES = 4096
 _PLAIN = rb"[ !#-\[\]-~]*"  # printable text without escapes
 _HEAD_MEMBER = re.compile(rb'\s*"(\w+)"\s*:\s*"(' + _PLAIN + rb')"\s*,')
 _HEAD_MEMBERS = re.compile(rb'\s*\{(?:\s*"\w+"\s*:\s*"' + _PLAIN + rb'"\s*,)+')
 
+_binary_head = struct.Struct("!BII")
 _encoder = msgspec.json.Encoder()
 _members = msgspec.json.Decoder(dict[str, Raw])
 _entries = msgspec.json.Decoder(list[Raw])
@@ -69,6 +79,8 @@ def encode(frame: Frame, protocol: int = PROTOCOL) -> bytes | None:
         return _encode_legacy(frame)
     if isinstance(frame, frames.JobChunk):
         return encode_chunk(frame.job_id, frame.seq or 0, frame.data, protocol)
+    if isinstance(frame, frames.BinaryChunk):
+        return encode_binary_chunk(frame.stream_id, frame.seq, frame.data)
     return _encoder.encode(frame)
 
 
@@ -80,6 +92,11 @@ def encode_chunk(
     if protocol > LEGACY_PROTOCOL:
         head += b',"seq":%d' % seq
     return head + b',"data":"' + pybase64.b64encode(data) + b'"}'
+
+
+def encode_binary_chunk(stream_id: int, seq: int, data: bytes | memoryview) -> bytes:
+    """A chunk in the binary form."""
+    return b"".join((_binary_head.pack(BINARY, stream_id, seq), data))
 
 
 def _encode_legacy(frame: Frame) -> bytes | None:
@@ -114,7 +131,7 @@ def _only(whole: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Raw]:
     return {name: whole[name] for name in names if name in whole}
 
 
-def decode(message: str | bytes, sender: Role) -> Frame:
+def decode(message: bytes, sender: Role) -> Frame:
     """The frame in a message that `sender` sent.
 
     Models of `capabilities` that break the rules are UnreadableOffers among the others: the only list
@@ -124,6 +141,8 @@ def decode(message: str | bytes, sender: Role) -> Frame:
         UnknownFrame: well-formed, but of a type that `sender` has no frame for here.
         BadFrame: anything else that is not a frame; carries `job_id` if that much is readable.
     """
+    if message[:1] == _BINARY_START:
+        return _decode_binary(message, sender)
     try:
         frame = _decoders[sender].decode(message)
     except msgspec.ValidationError as error:
@@ -133,6 +152,15 @@ def decode(message: str | bytes, sender: Role) -> Frame:
     if type(frame) is frames.Job:
         _check_request(frame)
     return frame
+
+
+def _decode_binary(message: bytes, sender: Role) -> frames.BinaryChunk:
+    if sender is not Role.AGENT:
+        raise BadFrame("is binary, which only an agent may send")
+    if len(message) < _binary_head.size:
+        raise BadFrame("is shorter than the head of a binary chunk")
+    _, stream_id, seq = _binary_head.unpack_from(message)
+    return frames.BinaryChunk(stream_id=stream_id, seq=seq, data=message[_binary_head.size :])
 
 
 def _check_request(job: frames.Job) -> None:
@@ -174,7 +202,7 @@ def _offer_at(index: int, entry: Raw) -> frames.ModelOffer:
 
 def _name_in(entry: Raw) -> str:
     try:
-        return _text_in(_members.decode(entry), "model_id")[: frames.LONGEST_NAME]
+        return _text_in(_members.decode(entry), "model_id")[: fields.LONGEST_NAME]
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
 
@@ -230,6 +258,6 @@ def _text_in(members: Mapping[str, Raw], name: str) -> str:
 
 def _job_id(text: str) -> str:
     try:
-        return msgspec.convert(text, frames.JobId)
+        return msgspec.convert(text, fields.JobId)
     except msgspec.ValidationError:
         return ""

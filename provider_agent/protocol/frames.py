@@ -11,6 +11,17 @@ import msgspec
 from msgspec import Meta, Raw
 
 from provider_agent.protocol.errors import Stage
+from provider_agent.protocol.fields import (
+    LARGEST_COUNT,
+    U32,
+    ChunkNumber,
+    Count,
+    JobId,
+    Milliseconds,
+    Name,
+    Part,
+)
+from provider_agent.protocol.vitals import BackendStatus, Failure, HardwarePressure
 
 PROTOCOL = 3
 """The highest protocol that this version speaks."""
@@ -26,20 +37,8 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_TEXT = 2048
 """The longest `job_error.message`, in characters."""
 
-LARGEST_COUNT = 2**53
-"""The largest integer that every JSON reader keeps exact."""
-
-LONGEST_NAME = 512
-"""The longest name of a model, in characters."""
-
 MOST_MODELS = 10_000
 """The most models that one agent offers: even with the longest names, the list of them fits a message."""
-
-JobId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[ -~]+\Z")]
-Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
-Count = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
-Milliseconds = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
-U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 
 
 class Format(Enum):
@@ -64,11 +63,36 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     """What is on the wire; `type` is the class name in snake case."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of a frame; its fields are always written, null included."""
-
-
 # --- handshake ---------------------------------------------------------------------------
+
+
+class ResumeJob(Part, frozen=True, kw_only=True):
+    """A job that the agent still has, or whose outcome nobody acknowledged; `next_seq`: of its next chunk."""
+
+    job_id: JobId
+    attempt: Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
+    next_seq: Count
+
+
+class Resume(Part, frozen=True, kw_only=True):
+    """The session that broke off, and the agent's jobs of it."""
+
+    session_id: str
+    jobs: tuple[ResumeJob, ...]
+
+
+class ResumedJob(Part, frozen=True, kw_only=True):
+    """A job that goes on: what follows `have_seq` is to be sent again."""
+
+    job_id: JobId
+    have_seq: ChunkNumber
+
+
+class Resumed(Part, frozen=True, kw_only=True):
+    """What becomes of the jobs of a `Resume`; the unknown ones are to be given up."""
+
+    jobs: tuple[ResumedJob, ...]
+    unknown: tuple[JobId, ...] = ()
 
 
 class AuthChallenge(Frame, frozen=True, kw_only=True):
@@ -89,15 +113,19 @@ class AuthResponse(Frame, frozen=True, kw_only=True):
     enrollment_code: str | None = None
     protocol: Count = LEGACY_PROTOCOL
     scheme: str = Scheme.LEGACY.value
+    resume: Resume | None = None
 
 
 class AuthOk(Frame, frozen=True, kw_only=True):
-    """C→A. You are in."""
+    """C→A. You are in. `resume_window_ms`: how long a lost session is waited for; `binary`: chunks may be."""
 
     provider_id: Name
     session_id: str | None = None
     protocol: Count = LEGACY_PROTOCOL
     heartbeat_interval_ms: Milliseconds = 15_000
+    resume_window_ms: Count = 0
+    binary: bool = False
+    resumed: Resumed | None = None
 
 
 class AuthFailed(Frame, frozen=True, kw_only=True):
@@ -217,6 +245,13 @@ class JobCancel(Frame, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class JobAck(Frame, frozen=True, kw_only=True):
+    """C→A. Every chunk up to `seq` was taken by the consumer; the outcome's own `seq`: that it is here."""
+
+    job_id: JobId
+    seq: Count
+
+
 class JobStarted(Frame, frozen=True, kw_only=True):
     """A→C. The backend's response headers are here."""
 
@@ -233,6 +268,14 @@ class JobChunk(Frame, frozen=True, kw_only=True):
     job_id: JobId
     data: bytes
     seq: Count | None = None
+
+
+class BinaryChunk(Frame, frozen=True, kw_only=True):
+    """A→C. A `JobChunk` in the binary form, which alone can be sent; `stream_id` is of the job's frame."""
+
+    stream_id: int
+    seq: int
+    data: bytes
 
 
 class Tokens(Part, frozen=True, kw_only=True):
@@ -290,61 +333,6 @@ class JobError(Frame, frozen=True, kw_only=True):
 # --- life of a session -------------------------------------------------------------------
 
 
-class Failure(Part, frozen=True, kw_only=True):
-    """One recent job that failed; `at` is RFC 3339 in UTC."""
-
-    code: str
-    at: str
-    model_id: str
-
-
-class BackendStatus(Part, frozen=True, kw_only=True):
-    """How one backend of an agent is."""
-
-    name: str
-    kind: str
-    healthy: bool
-    active_jobs: Count
-    max_concurrent: Count | None = None
-
-
-class CpuPressure(Part, frozen=True, kw_only=True):
-    """Load average of one minute over the number of cores."""
-
-    core_count: Count
-    load_1m_ratio: float
-
-
-class RamPressure(Part, frozen=True, kw_only=True):
-    """Share of memory in use, and a bucket of the whole such as `<=16GiB`."""
-
-    used_ratio: float
-    total_bucket: str
-
-
-class VramPressure(Part, frozen=True, kw_only=True):
-    """Tier of the whole (`none lt8 8-15 16-31 32plus`) and the share in use."""
-
-    total_tier: str
-    used_ratio: float | None = None
-
-
-class GpuPressure(Part, frozen=True, kw_only=True):
-    """How many GPUs there are; never their names."""
-
-    available: bool
-    count: Count
-    vram: VramPressure
-
-
-class HardwarePressure(Part, frozen=True, kw_only=True):
-    """Coarse pressure, only when the operator opted in."""
-
-    cpu: CpuPressure
-    ram: RamPressure
-    gpu: GpuPressure
-
-
 class Heartbeat(Frame, frozen=True, kw_only=True, omit_defaults=False):
     """A→C. True numbers over the last 60 s; null when there were no samples."""
 
@@ -375,6 +363,6 @@ class Drain(Frame, frozen=True, kw_only=True):
     deadline_ms: Milliseconds | None = None
 
 
-FromCoordinator = AuthChallenge | AuthOk | AuthFailed | CapabilitiesOk | Job | JobCancel | Drain
+FromCoordinator = AuthChallenge | AuthOk | AuthFailed | CapabilitiesOk | Job | JobCancel | JobAck | Drain
 FromAgent = AuthResponse | Capabilities | JobStarted | JobChunk | JobDone | JobError | Heartbeat
 Outcome = JobDone | JobError

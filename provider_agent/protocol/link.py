@@ -45,12 +45,14 @@ _SERVING: Mapping[Role, Mapping[type[Frame], State]] = {
         frames.CapabilitiesOk: _S.SERVING,
         frames.Job: _S.SERVING,
         frames.JobCancel: _S.SERVING,
+        frames.JobAck: _S.SERVING,
         frames.Drain: _S.SERVING,
     },
     _A: {
         frames.Capabilities: _S.SERVING,
         frames.JobStarted: _S.SERVING,
         frames.JobChunk: _S.SERVING,
+        frames.BinaryChunk: _S.SERVING,
         frames.JobDone: _S.SERVING,
         frames.JobError: _S.SERVING,
         frames.Heartbeat: _S.SERVING,
@@ -62,7 +64,7 @@ TRANSITIONS: Mapping[State, Mapping[Role, Mapping[type[Frame], State]]] = {
     _S.CHALLENGED: {_C: {frames.AuthFailed: _S.REJECTED}, _A: {frames.AuthResponse: _S.ANSWERED}},
     _S.ANSWERED: {_C: {frames.AuthOk: _S.ACCEPTED, frames.AuthFailed: _S.REJECTED}, _A: {}},
     _S.ACCEPTED: {
-        _C: {frames.JobCancel: _S.ACCEPTED, frames.Drain: _S.ACCEPTED},
+        _C: {frames.JobCancel: _S.ACCEPTED, frames.JobAck: _S.ACCEPTED, frames.Drain: _S.ACCEPTED},
         _A: {frames.Capabilities: _S.SERVING, frames.Heartbeat: _S.ACCEPTED},
     },
     _S.SERVING: _SERVING,

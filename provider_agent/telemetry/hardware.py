@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from provider_agent.protocol.frames import (
+from provider_agent.protocol.vitals import (
     CpuPressure,
     GpuPressure,
     HardwarePressure,

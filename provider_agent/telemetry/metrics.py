@@ -13,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from provider_agent.protocol.errors import ErrorCode
-from provider_agent.protocol.frames import BackendStatus
+from provider_agent.protocol.vitals import BackendStatus
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from provider_agent.protocol.frames import (
-    Capabilities,
-    Drain,
-    HardwarePressure,
-    Heartbeat,
-    JobChunk,
-    Limits,
-    Scheme,
-)
+from provider_agent.protocol.frames import Capabilities, Drain, Heartbeat, JobChunk, Limits, Scheme
+from provider_agent.protocol.vitals import HardwarePressure
 from provider_agent.transport.channel import ChannelClosed
 from tests.fakes.engine import Act, Answer, FakeEngine, chat_chunk, json_answer, sse, whole_chat
 from tests.fakes.peers import ScriptedCoordinator

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from provider_agent import __version__
 from provider_agent.agent.heartbeat import ExecutorView, beat, build, following_s
 from provider_agent.protocol.codec import encode
-from provider_agent.protocol.frames import (
+from provider_agent.protocol.frames import Heartbeat
+from provider_agent.protocol.vitals import (
     BackendStatus,
     CpuPressure,
     Failure,
     GpuPressure,
     HardwarePressure,
-    Heartbeat,
     RamPressure,
     VramPressure,
 )

@@ -16,9 +16,9 @@ from provider_agent.backends.families import FAMILIES
 from provider_agent.backends.http import Page
 from provider_agent.protocol.codec import decode, encode
 from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.fields import LONGEST_NAME
 from provider_agent.protocol.frames import (
     LEGACY_PROTOCOL,
-    LONGEST_NAME,
     MAX_MESSAGE_BYTES,
     MOST_MODELS,
     PROTOCOL,

@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 
 from provider_agent import __version__
 from provider_agent.agent.status import StatusSource, obstacle, status_page
-from provider_agent.protocol.frames import BackendStatus
+from provider_agent.protocol.vitals import BackendStatus
 from provider_agent.telemetry.metrics import AgentMetrics, AgentView
 from tests.fakes.logs import LogLines
 

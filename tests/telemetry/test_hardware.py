@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from provider_agent.protocol.frames import (
+from provider_agent.protocol.vitals import (
     CpuPressure,
     GpuPressure,
     HardwarePressure,

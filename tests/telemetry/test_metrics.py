@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from provider_agent.protocol.frames import BackendStatus
+from provider_agent.protocol.vitals import BackendStatus
 from provider_agent.telemetry.metrics import (
     CONTENT_TYPE,
     AgentMetrics,
