@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from msgspec import Raw
 
 from provider_agent.protocol import frames as f
+from provider_agent.protocol import vitals as v
 from provider_agent.protocol.errors import Stage
 from provider_agent.protocol.link import Role
 
@@ -58,6 +59,37 @@ EXAMPLES = [
         b'"enrollment_code":"code","protocol":3,"scheme":"ed25519-bound"}',
         b'{"type":"auth_response","pubkey":"cA==","signature":"cw==","agent_version":"1.0.0",'
         b'"enrollment_code":"code"}',
+    ),
+    Example(
+        A,
+        f.AuthResponse(
+            pubkey="cA==",
+            signature="cw==",
+            agent_version="1.0.0",
+            protocol=3,
+            scheme="ed25519-bound",
+            resume=f.Resume(session_id="s-1", jobs=(f.ResumeJob(job_id="j", attempt=2, next_seq=7),)),
+        ),
+        b'{"type":"auth_response","pubkey":"cA==","signature":"cw==","agent_version":"1.0.0",'
+        b'"protocol":3,"scheme":"ed25519-bound",'
+        b'"resume":{"session_id":"s-1","jobs":[{"job_id":"j","attempt":2,"next_seq":7}]}}',
+        b'{"type":"auth_response","pubkey":"cA==","signature":"cw==","agent_version":"1.0.0"}',
+    ),
+    Example(
+        C,
+        f.AuthOk(
+            provider_id="p-1",
+            session_id="s-2",
+            protocol=3,
+            heartbeat_interval_ms=5000,
+            resume_window_ms=60000,
+            binary=True,
+            resumed=f.Resumed(jobs=(f.ResumedJob(job_id="j", have_seq=-1),), unknown=("k",)),
+        ),
+        b'{"type":"auth_ok","provider_id":"p-1","session_id":"s-2","protocol":3,"heartbeat_interval_ms":5000,'
+        b'"resume_window_ms":60000,"binary":true,'
+        b'"resumed":{"jobs":[{"job_id":"j","have_seq":-1}],"unknown":["k"]}}',
+        b'{"type":"auth_ok","provider_id":"p-1"}',
     ),
     Example(
         C,
@@ -127,6 +159,7 @@ EXAMPLES = [
         b'{"type":"job_cancel","job_id":"j","reason":"client left"}',
         b'{"type":"job_cancel","job_id":"j"}',
     ),
+    Example(C, f.JobAck(job_id="j", seq=4), b'{"type":"job_ack","job_id":"j","seq":4}', None),
     Example(
         A,
         f.JobStarted(
@@ -193,14 +226,14 @@ EXAMPLES = [
             active_jobs=1,
             free_slots=3,
             draining=False,
-            recent_failures=(f.Failure(code="internal", at="2026-01-01T00:00:00Z", model_id="m"),),
+            recent_failures=(v.Failure(code="internal", at="2026-01-01T00:00:00Z", model_id="m"),),
             backends=(
-                f.BackendStatus(name="o", kind="ollama", healthy=True, active_jobs=1, max_concurrent=None),
+                v.BackendStatus(name="o", kind="ollama", healthy=True, active_jobs=1, max_concurrent=None),
             ),
-            hardware_pressure=f.HardwarePressure(
-                cpu=f.CpuPressure(core_count=8, load_1m_ratio=0.5),
-                ram=f.RamPressure(used_ratio=0.25, total_bucket="<=16GiB"),
-                gpu=f.GpuPressure(available=True, count=1, vram=f.VramPressure(total_tier="16-31")),
+            hardware_pressure=v.HardwarePressure(
+                cpu=v.CpuPressure(core_count=8, load_1m_ratio=0.5),
+                ram=v.RamPressure(used_ratio=0.25, total_bucket="<=16GiB"),
+                gpu=v.GpuPressure(available=True, count=1, vram=v.VramPressure(total_tier="16-31")),
             ),
         ),
         b'{"type":"heartbeat","queue_depth":1,"tokens_per_sec_p50":2.5,"p50_latency_ms":null,'

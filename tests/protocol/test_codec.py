@@ -14,6 +14,7 @@ from provider_agent.protocol.codec import (
     PROTOCOL_2_FIELDS,
     decode,
     encode,
+    encode_binary_chunk,
     encode_chunk,
 )
 from provider_agent.protocol.errors import BadFrame, ErrorCode, UnknownFrame
@@ -85,11 +86,6 @@ def test_a_frame_of_the_wrong_side_is_unknown(each: Example) -> None:
         decode(each.json, each.sender.peer)
 
 
-def test_text_and_bytes_are_the_same_message() -> None:
-    """A socket may give either."""
-    assert decode('{"type":"drain"}', C) == decode(b'{"type":"drain"}', C)
-
-
 # --- chunks, ids, bodies ------------------------------------------------------------------
 
 
@@ -105,6 +101,48 @@ def test_a_hand_made_chunk_is_what_an_encoder_would_write(job_id: str, data: byt
     assert decode(message, A) == f.JobChunk(job_id=job_id, data=data, seq=seq)
     assert encode(f.JobChunk(job_id=job_id, data=data, seq=seq)) == message
     assert json.loads(encode_chunk(job_id, seq, memoryview(data), 2)).keys() == {"type", "job_id", "data"}
+
+
+def test_a_binary_chunk_is_exactly_these_bytes() -> None:
+    """0x01, stream, number, payload; the first byte tells it from JSON, the integers are big-endian."""
+    frame = f.BinaryChunk(stream_id=0x01020304, seq=5, data=b"token")
+
+    assert encode(frame) == b"\x01\x01\x02\x03\x04\x00\x00\x00\x05token"
+    assert decode(encode(frame) or b"", A) == frame
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary())
+def test_a_binary_chunk_comes_back_as_it_left(stream_id: int, seq: int, data: bytes) -> None:
+    """Whatever the bytes, the empty payload included."""
+    message = encode_binary_chunk(stream_id, seq, memoryview(data))
+
+    assert decode(message, A) == f.BinaryChunk(stream_id=stream_id, seq=seq, data=data)
+
+
+def test_an_old_peer_has_no_binary_chunks() -> None:
+    """They were not negotiated."""
+    assert encode(f.BinaryChunk(stream_id=1, seq=0, data=b""), 2) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "sender", "sentence"),
+    [
+        (b"\x01\0\0\0\0\0\0\0", A, "message: is shorter than the head of a binary chunk"),
+        (b"\x01\0\0\0\0\0\0\0\0", C, "message: is binary, which only an agent may send"),
+    ],
+)
+def test_binary_nonsense_has_its_sentence(message: bytes, sender: Role, sentence: str) -> None:
+    """Half a head, or the wrong side."""
+    with pytest.raises(BadFrame) as caught:
+        decode(message, sender)
+
+    assert str(caught.value) == sentence
+
+
+def test_no_json_makes_a_binary_chunk() -> None:
+    """It exists in one form only."""
+    with pytest.raises(UnknownFrame):
+        decode(b'{"type":"binary_chunk","stream_id":1,"seq":0,"data":""}', A)
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=128))
@@ -297,9 +335,9 @@ def test_a_bad_field_is_named_even_if_the_body_is_odd() -> None:
 def test_a_frame_type_that_is_not_known_is_not_an_error_of_the_peer() -> None:
     """It is told apart, so that it can be counted and ignored."""
     with pytest.raises(UnknownFrame) as unknown:
-        decode(b'{"type":"job_ack","job_id":"j","seq":1}', C)
+        decode(b'{"type":"job_pause","job_id":"j","seq":1}', C)
 
-    assert str(unknown.value) == "unknown frame type 'job_ack'"
+    assert str(unknown.value) == "unknown frame type 'job_pause'"
 
 
 # --- capabilities with a model that breaks the rules ---------------------------------------

@@ -92,7 +92,7 @@ def test_only_the_agent_or_only_the_coordinator_may_say_each_frame() -> None:
     """No frame is in the table for both sides, and each is somewhere in it."""
     said = {role: {kind for turns in TRANSITIONS.values() for kind in turns[role]} for role in Role}
 
-    assert said[A] == set(f.FromAgent.__args__)
+    assert said[A] == {*f.FromAgent.__args__, f.BinaryChunk}
     assert said[C] == set(f.FromCoordinator.__args__)
 
 
