@@ -61,7 +61,9 @@ WITHOUT_OWN_TESTS = {
     "coordinator/store/base": "an interface; proved by the tests of its implementations",
     "__main__": "one call; proved by tests/e2e",
 }
-TESTS_OF_NO_MODULE = {"e2e", "contracts", "engines", "fakes", "test_architecture.py", "test_field_notes.py"}
+TESTS_OF_NO_MODULE = {
+    "e2e", "faults", "contracts", "engines", "fakes", "test_architecture.py", "test_field_notes.py",
+}  # fmt: skip
 """What proves more than one module, and so mirrors none."""
 
 
