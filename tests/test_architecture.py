@@ -25,9 +25,10 @@ LAYERS = {
 DOORS = {
     "websockets": ("transport/websocket",),
     "aiohttp": (
-        "transport/websocket", "backends/http", "coordinator/http/", "coordinator/app", "agent/status",
+        "transport/websocket", "backends/http", "coordinator/http/", "coordinator/app",
         "simulator/", "cli/demo_chat",
     ),
+    "httptools": ("agent/pages",),
     "msgspec": (  # frames and settings are its structs: whoever holds one may replace a field
         "protocol/", "transport/", "agent/", "coordinator/", "backends/", "simulator/",
     ),

@@ -4,19 +4,20 @@
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from aiohttp import web
+import msgspec
 
 from provider_agent import __version__
+from provider_agent.agent.pages import Page, Pages, serving
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.telemetry.metrics import CONTENT_TYPE, AgentView
 
 _log = get_logger(__name__)
 
-_SHUTDOWN_S = 1.0
-_UNAVAILABLE = 503
+_JSON = "application/json; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,14 @@ async def status_page(address: tuple[str, int] | None, source: StatusSource) -> 
     if address is None:
         yield None
         return
-    runner = web.AppRunner(_application(source), access_log=None, shutdown_timeout=_SHUTDOWN_S)
-    await runner.setup()
-    try:
-        yield await _listen(runner, address)
-    finally:
-        await runner.cleanup()
+    async with AsyncExitStack() as stack:
+        yield await _listen(stack, source, address)
 
 
-async def _listen(runner: web.AppRunner, address: tuple[str, int]) -> int | None:
+async def _listen(stack: AsyncExitStack, source: StatusSource, address: tuple[str, int]) -> int | None:
     host, port = address
     try:
-        await web.TCPSite(runner, host, port).start()
+        _, bound = await stack.enter_async_context(serving(pages_of(source), host, port))
     except OSError as error:
         _log.warning(
             "status_page_off",
@@ -63,33 +60,29 @@ async def _listen(runner: web.AppRunner, address: tuple[str, int]) -> int | None
             remedy='set telemetry.status_listen to a free port, or to "" to do without',
         )
         return None
-    bound: int = runner.addresses[0][1]
     _log.info("status_page_on", address=f"{host}:{bound}")
     return bound
 
 
-def _application(source: StatusSource) -> web.Application:
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+def pages_of(source: StatusSource) -> Pages:
+    """Path by path."""
 
-    async def readyz(_request: web.Request) -> web.Response:
+    def readyz() -> Page:
         why_not = obstacle(source.view())
         if why_not is None:
-            return web.json_response({"ready": True})
-        return web.json_response({"ready": False, "reason": why_not}, status=_UNAVAILABLE)
+            return _json({"ready": True})
+        return _json({"ready": False, "reason": why_not}, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=source.render_metrics(), headers={"Content-Type": CONTENT_TYPE})
+    return {
+        "/healthz": lambda: _json({"status": "ok"}),
+        "/readyz": readyz,
+        "/metrics": lambda: Page(source.render_metrics(), CONTENT_TYPE),
+        "/status": lambda: _json(status_of(source.view()) | dict(source.facts())),
+    }
 
-    async def status(_request: web.Request) -> web.Response:
-        return web.json_response(status_of(source.view()) | dict(source.facts()))
 
-    application = web.Application()
-    application.router.add_get("/healthz", healthz)
-    application.router.add_get("/readyz", readyz)
-    application.router.add_get("/metrics", metrics)
-    application.router.add_get("/status", status)
-    return application
+def _json(value: Mapping[str, object], status: HTTPStatus = HTTPStatus.OK) -> Page:
+    return Page(msgspec.json.encode(value), _JSON, status)
 
 
 def obstacle(view: AgentView) -> str | None:
