@@ -119,11 +119,13 @@ class Connection:
     Attributes:
         closed: set when the client has closed its end, or the engine both.
         closed_at_s: when the client did, by the loop's clock; None if it did not.
+        sent_bytes: of the body, that the kernel has taken, or will at once.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.closed = asyncio.Event()
         self.closed_at_s: float | None = None
+        self.sent_bytes = 0
         self._reader = reader
         self._writer = writer
 
@@ -167,6 +169,7 @@ class Connection:
     async def _write(self, piece: bytes, answer: Answer) -> None:
         self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
         await self._writer.drain()
+        self.sent_bytes += len(piece)
 
     async def _waited(self, step: asyncio.Event | Act) -> bool:
         """False when nothing may follow."""
@@ -235,8 +238,12 @@ class FakeEngine:
     async def has_received(self, count: int = 1) -> None:
         """Wait until so many POSTs have arrived in all."""
         while len(self.posts) < count:
-            self._arrived.clear()
-            await self._arrived.wait()
+            await self.news()
+
+    async def news(self) -> None:
+        """Wait for the next request."""
+        self._arrived.clear()
+        await self._arrived.wait()
 
     async def start(self, port: int = 0) -> None:
         """Listen; a fixed port lets an engine come back where it was."""
@@ -275,10 +282,11 @@ class FakeEngine:
         try:
             request = await connection.receive()
             self.requests.append(request)
+            answer = self.answer(request, connection)
             self._arrived.set()
             async with asyncio.TaskGroup() as group:
                 watch = group.create_task(connection.watch())
-                await connection.send(self._answer(request))
+                await connection.send(answer)
                 self.answers_ended += 1
                 connection.close()
                 watch.cancel()
@@ -288,7 +296,8 @@ class FakeEngine:
             connection.closed.set()
             connection.close()
 
-    def _answer(self, request: Received) -> Answer:
+    def answer(self, request: Received, connection: Connection) -> Answer:
+        """What it answers; other engines may have other rules."""
         path = request.path.partition("?")[0]
         if request.method == "GET" or path in self.pages:
             return self.pages.get(path) or json_answer({"error": {"message": "not found"}}, 404)
