@@ -6,7 +6,9 @@ else is JSON, which cannot begin so, and travels as text.
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeAlias
 
 import msgspec
 import pybase64
@@ -52,6 +54,8 @@ BINARY = 0x01
 MAX_UNREADABLE_MODELS = 100
 """So many bad entries of one `capabilities` are told one by one: more are no accident, but another format."""
 
+ChunkEncoder: TypeAlias = Callable[[int, bytes | memoryview], bytes]
+
 _BINARY_START = bytes([BINARY])
 _HEAD_BYTES = 4096
 _PLAIN = rb"[ !#-\[\]-~]*"  # printable text without escapes
@@ -96,7 +100,22 @@ def encode_chunk(
 
 def encode_binary_chunk(stream_id: int, seq: int, data: bytes | memoryview) -> bytes:
     """A chunk in the binary form."""
-    return b"".join((_binary_head.pack(BINARY, stream_id, seq), data))
+    return _binary_head.pack(BINARY, stream_id, seq) + data
+
+
+def chunk_encoder(job_id: str, protocol: int, stream_id: int | None = None) -> ChunkEncoder:
+    """What makes the chunks of one job, of `seq` and payload: all that is the same for each is done once.
+
+    With a `stream_id` they are in the binary form.
+    """
+    if stream_id is not None:
+        return partial(encode_binary_chunk, stream_id)
+    if protocol <= LEGACY_PROTOCOL:
+        return lambda _, data: encode_chunk(job_id, 0, data, protocol)
+    encode_base64 = pybase64.b64encode
+    job_member = _encoder.encode(job_id).replace(b"%", b"%%")
+    form = b'{"type":"job_chunk","job_id":' + job_member + b',"seq":%d,"data":"%b"}'
+    return lambda seq, data: form % (seq, encode_base64(data))
 
 
 def _encode_legacy(frame: Frame) -> bytes | None:

@@ -116,6 +116,27 @@ class SendWindow:
         self.next_seq = self._again_seq = seq + 1
         return seq, data
 
+    def pass_on(self, data: bytes, limit_bytes: int) -> int:
+        """`put` and `take` in one, for the token that finds nothing before it: its `seq`.
+
+        -1, and nothing is done, where it has to wait or to be cut.
+        """
+        seq, size = self.next_seq, len(data)
+        unacked_bytes = self.unacked_bytes + size
+        if (
+            size > limit_bytes
+            or unacked_bytes > self._window_bytes
+            or self.waiting_bytes
+            or self._again_seq != seq
+        ):
+            return -1
+        if self._is_acked:
+            self._unacked.append(data)
+            self.unacked_bytes = unacked_bytes
+        self.sent_bytes += size
+        self.next_seq = self._again_seq = seq + 1
+        return seq
+
     def _next_payload(self, limit_bytes: int) -> bytes | memoryview:
         waiting = self._waiting
         data = waiting.popleft()

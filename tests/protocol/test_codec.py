@@ -12,6 +12,7 @@ from provider_agent.protocol import frames as f
 from provider_agent.protocol.codec import (
     MAX_UNREADABLE_MODELS,
     PROTOCOL_2_FIELDS,
+    chunk_encoder,
     decode,
     encode,
     encode_binary_chunk,
@@ -117,6 +118,19 @@ def test_a_binary_chunk_comes_back_as_it_left(stream_id: int, seq: int, data: by
     message = encode_binary_chunk(stream_id, seq, memoryview(data))
 
     assert decode(message, A) == f.BinaryChunk(stream_id=stream_id, seq=seq, data=data)
+
+
+@given(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=128),
+    st.binary(),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_job_that_prepares_its_chunks_makes_the_same_ones(job_id: str, data: bytes, seq: int) -> None:
+    """In every form; an id may hold what means something to a formatter or to JSON."""
+    assert chunk_encoder(job_id, 3)(seq, data) == encode_chunk(job_id, seq, data)
+    assert chunk_encoder(job_id, 3)(seq, memoryview(data)) == encode_chunk(job_id, seq, data)
+    assert chunk_encoder(job_id, 2)(seq, data) == encode_chunk(job_id, seq, data, 2)
+    assert chunk_encoder(job_id, 3, 7)(seq, data) == encode_binary_chunk(7, seq, data)
 
 
 def test_an_old_peer_has_no_binary_chunks() -> None:

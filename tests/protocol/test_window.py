@@ -140,6 +140,39 @@ def test_what_was_dropped_or_never_made_cannot_go_again(have_seq: int) -> None:
         window.rewind(have_seq)
 
 
+def test_a_token_that_finds_nothing_before_it_is_a_chunk_at_once() -> None:
+    """The same as to put and take it, in one step."""
+    window = filled(b"a")
+
+    assert window.pass_on(b"b", 100) == 1
+    assert (window.next_seq, window.sent_bytes, window.unacked_bytes) == (2, 2, 2)
+    window.rewind(-1)
+    assert [window.take(100) for _ in range(2)] == [(0, b"a"), (1, b"b")]
+
+
+@pytest.mark.parametrize("reason", ["too large", "no room", "something waits", "something goes again"])
+def test_what_has_to_wait_or_to_be_cut_is_not_passed_on(reason: str) -> None:
+    """And nothing is done with it."""
+    window = filled(b"abc", window_bytes=4 if reason == "no room" else 100)
+    limit_bytes = 1 if reason == "too large" else 100
+    if reason == "something waits":
+        window.put(b"d")
+    if reason == "something goes again":
+        window.rewind(-1)
+    before = (window.next_seq, window.sent_bytes, window.waiting_bytes, window.unacked_bytes)
+
+    assert window.pass_on(b"ef", limit_bytes) == -1
+    assert (window.next_seq, window.sent_bytes, window.waiting_bytes, window.unacked_bytes) == before
+
+
+def test_without_acks_what_is_passed_on_is_done_with() -> None:
+    """Protocol 2 keeps nothing, and so has room as often as asked."""
+    window = SendWindow(None)
+
+    assert [window.pass_on(b"a" * WINDOW_BYTES, WINDOW_BYTES) for _ in range(3)] == [0, 1, 2]
+    assert window.is_settled
+
+
 def test_a_window_without_acks_keeps_nothing_that_has_left() -> None:
     """Protocol 2: there is no replay, and the limit is for what waits."""
     window = filled(b"a" * WINDOW_BYTES, window_bytes=None, limit_bytes=WINDOW_BYTES)
@@ -256,6 +289,15 @@ class WindowMachine(RuleBasedStateMachine):
     def send(self, limit_bytes: int) -> None:
         seq, data = self.sender.take(limit_bytes)
         self.chunks.append((seq, bytes(data)))
+
+    @precondition(lambda self: self.sender.has_room)
+    @rule(size=st.integers(1, 30))
+    def pass_on(self, size: int) -> None:
+        data = bytes((len(self.written) + i) % 251 for i in range(size))
+        seq = self.sender.pass_on(data, 20)
+        if seq >= 0:
+            self.chunks.append((seq, data))
+            self.written += data
 
     @precondition(lambda self: self.chunks)
     @rule()
