@@ -19,7 +19,7 @@ The tree of the errors; each class carries its wire code, so that nobody maps th
     └── StreamFailed            the engine reported an error inside its answer
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
@@ -103,7 +103,7 @@ class Usage:
 
 
 class Reply(Protocol):
-    """An engine's answer, from its headers on. Iterate it once, to the end or to an exception.
+    """An engine's answer, from its headers on.
 
     Attributes:
         http_status: always 2xx: anything else was raised as a BackendError.
@@ -118,8 +118,23 @@ class Reply(Protocol):
     @property
     def usage(self) -> Usage: ...
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Bytes to relay, never empty, in order; raises BackendError when the answer is not whole."""
+    async def relay(self, take: Callable[[bytes], None]) -> None:
+        """Give each piece of the answer to `take`, in order, never empty; return when the answer is whole.
+
+        `take` is called as the bytes come, from within the socket's callback; what it raises is raised here.
+        To be called once. Raises BackendError when the answer is not whole.
+        """
+        ...
+
+    def pause(self) -> None:
+        """Stop reading the engine; may be called from within `take`.
+
+        What is already read may still come: 64 KiB at most. Paused time is not the engine's.
+        """
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
         ...
 
 
@@ -152,8 +167,8 @@ class Backend(Protocol):
     def open(self, call: Call) -> AbstractAsyncContextManager[Reply]:
         """Send the request; entering waits for the response headers.
 
-        Leaving, for whatever reason, closes the engine's connection before it returns: that is
-        how an engine is told to stop. Raises BackendError on entering.
+        Leaving closes the engine's connection before it returns: that is how an engine is told to
+        stop. Only after a whole answer it may be kept for the next job. Raises BackendError on entering.
         """
         ...
 

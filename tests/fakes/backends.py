@@ -1,7 +1,7 @@
 """Backends that follow a script; their trouble is in the script."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from provider_agent.backends.base import BackendFailed, BackendModel, Call, Usage
@@ -13,7 +13,12 @@ Step = bytes | Exception | asyncio.Event
 
 
 class ScriptedReply:
-    """Plays the steps of one answer; usage is known from the first byte on."""
+    """Plays the steps of one answer; usage is known from the first byte on.
+
+    Attributes:
+        is_paused: no step is played until `resume`.
+        pauses: how often it was paused.
+    """
 
     http_status = 200
     content_type = "text/event-stream"
@@ -21,27 +26,41 @@ class ScriptedReply:
     def __init__(self, steps: Sequence[Step], usage: Usage) -> None:
         self._steps = steps
         self._known = usage
+        self._goes_on = asyncio.Event()
+        self._goes_on.set()
         self.usage = Usage()
+        self.pauses = 0
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    @property
+    def is_paused(self) -> bool:
+        return not self._goes_on.is_set()
+
+    async def relay(self, take: Callable[[bytes], None]) -> None:
         for step in self._steps:
+            await self._goes_on.wait()
             match step:
                 case bytes():
                     self.usage = self._known
-                    yield step
+                    take(step)
                 case asyncio.Event():
                     await step.wait()
                 case _:
                     raise step
 
+    def pause(self) -> None:
+        self.pauses += not self.is_paused
+        self._goes_on.clear()
+
+    def resume(self) -> None:
+        self._goes_on.set()
+
 
 class ReplyThatIgnoresCancel(ScriptedReply):
     """Ends as if it were whole when its reader is cancelled, as code does that swallows cancellation."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def relay(self, take: Callable[[bytes], None]) -> None:
         with suppress(asyncio.CancelledError):
-            async for data in super().__aiter__():
-                yield data
+            await super().relay(take)
 
 
 class ScriptedBackend:
@@ -51,6 +70,7 @@ class ScriptedBackend:
         calls: what was asked, in order.
         open_connections: connections to the engine at this moment.
         most_open: the most there ever were.
+        replies: what was opened, in order.
     """
 
     def __init__(
@@ -75,6 +95,7 @@ class ScriptedBackend:
         self.calls: list[Call] = []
         self.open_connections = 0
         self.most_open = 0
+        self.replies: list[ScriptedReply] = []
 
     async def list_models(self) -> tuple[BackendModel, ...]:
         return self.models
@@ -87,7 +108,8 @@ class ScriptedBackend:
         self.open_connections += 1
         self.most_open = max(self.most_open, self.open_connections)
         try:
-            yield self.reply()
+            self.replies.append(self.reply())
+            yield self.replies[-1]
         finally:
             try:
                 await self.close()
