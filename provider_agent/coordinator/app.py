@@ -80,7 +80,11 @@ def build_app(
     clock: Callable[[], float] = time.monotonic,
 ) -> Parts:
     """All doors over one dispatcher; nothing runs yet."""
-    limits = DispatchLimits(queue_max_wait_s=config.queue_max_wait_s, queue_max_jobs=config.queue_max_jobs)
+    limits = DispatchLimits(
+        queue_max_wait_s=config.queue_max_wait_s,
+        queue_max_jobs=config.queue_max_jobs,
+        resume_window_s=config.resume_window_s,
+    )
     metrics = CoordinatorMetrics(lambda: dispatcher.view())  # noqa: PLW0108 - it does not exist yet
     observer = Observer(metrics, on_event)
     dispatcher = Dispatcher(limits, clock=clock, on_event=observer.take)

@@ -48,6 +48,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             signature is bound to the name it dialled.
         allow_legacy_auth: take the unbound signature of protocol 2, too, which a hostile server could relay.
         queue_max_wait_s: how long a request waits for a free agent.
+        resume_window_s: how long an agent whose connection broke is waited for, and its jobs with it; 0 is
+            not at all.
         keepalive_s: after so long without a byte a streamed answer gets a comment.
         shutdown_grace_s: how long running jobs may take to end once the coordinator is told to stop.
     """
@@ -62,6 +64,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     tls_key_file: Path | None = None
     queue_max_wait_s: Wait = 30.0
     queue_max_jobs: Annotated[int, Meta(ge=0)] = 1000
+    resume_window_s: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
     keepalive_s: Wait = 15.0
     max_body_bytes: Annotated[int, Meta(ge=1, le=MAX_MESSAGE_BYTES - ENVELOPE_BYTES)] = 32 * _MIB
     # Agents send no more than one a second.

@@ -12,7 +12,23 @@ class AgentJoined:
 
 @dataclass(frozen=True, slots=True)
 class AgentLeft:
-    """An agent's session is over."""
+    """An agent's session is over, and it is not waited for."""
+
+    provider_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAway:
+    """An agent's session broke off; its jobs wait for its return."""
+
+    provider_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentBack:
+    """An agent resumed its session over a new connection; what it serves is known."""
 
     provider_id: str
     name: str
@@ -90,6 +106,8 @@ class SessionEnded:
 Event = (
     AgentJoined
     | AgentLeft
+    | AgentAway
+    | AgentBack
     | CapabilitiesTaken
     | JobDispatched
     | AttemptEnded

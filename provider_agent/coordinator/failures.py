@@ -95,3 +95,4 @@ WAITED_TOO_LONG = failed(ErrorCode.OUT_OF_CAPACITY, "no agent had a free slot in
 SESSION_LOST = failed(ErrorCode.SESSION_LOST, "the connection to the agent was lost")
 UNREADABLE = failed(ErrorCode.INTERNAL, "the agent's answer could not be read")
 TORN = failed(ErrorCode.STREAM_TRUNCATED, "a part of the agent's answer is missing")
+OVERRUN = failed(ErrorCode.INTERNAL, "the agent sent more than it was asked to")

@@ -1,6 +1,6 @@
-"""The providers that are present: their models, their slots, what they hold; plain data, no decisions."""
+"""The providers, present or away: their models, their slots, what they hold; plain data, no decisions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,16 +14,24 @@ from provider_agent.protocol.frames import (
     UnreadableOffer,
 )
 
+STREAM_IDS = 2**32
+"""How many stream ids there are; then they begin anew."""
+
 
 class Session(Protocol):
     """How a provider is reached."""
+
+    @property
+    def session_id(self) -> str:
+        """What the agent was told to name when it resumes."""
+        ...
 
     def post(self, frame: Frame) -> None:
         """Send a frame; never waits, and does nothing once the session is over."""
         ...
 
     def end(self, code: int, reason: str) -> None:
-        """Close the session; never waits. `Dispatcher.disconnect` follows."""
+        """Close the session; never waits. `Dispatcher.part` follows."""
         ...
 
 
@@ -32,47 +40,101 @@ class Slot:
     """One place at a provider, taken by a job from its dispatch to its outcome.
 
     Attributes:
+        stream_id: what the job's binary chunks are marked with.
         frees_at_s: when it counts as free although no outcome came; set once the job is cancelled.
     """
 
     model_id: str
+    stream_id: int = 0
     frees_at_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Provider:
-    """One agent in one session: it comes with the session and goes with it.
+    """One agent in one session, and after that for as long as its return is waited for.
+
+    A later session of the same agent is a provider of its own, which follows this one: so whatever
+    the older session still says comes from somebody who has no jobs.
 
     Attributes:
+        session: None while the agent is away.
+        session_id: of that session, also when it is over.
         name: what its operator calls it, fit for a header and a log line.
-        offers: its models by id, without the rejected ones; empty until it sent capabilities.
+        offers: its models by id, without the rejected ones; those of its last session until it says anew.
+        serves: it said in this session what it serves: jobs may be sent.
         max_jobs: how many jobs it takes at once over all models.
+        max_job_bytes: the largest request that it takes; None when it did not say.
         jobs: the slots that are taken, by job id, in the order of dispatch.
+        streams: the same jobs, by stream id.
         draining: it is leaving and takes no new jobs.
         full: it refused a job for want of capacity; believed until its next outcome or heartbeat.
         last_chosen: number of its latest dispatch, for taking turns.
         heartbeat: the latest one.
+        moves_at_s: while it is away, when those of its jobs may move whose clients have seen nothing.
+        gone_at_s: while it is away, when it is not waited for any longer.
     """
 
     provider_id: str
-    session: Session
+    session: Session | None
     protocol: int = PROTOCOL
+    session_id: str = ""
     name: str = ""
     offers: dict[str, ModelOffer] = field(default_factory=dict)
+    serves: bool = False
     max_jobs: int = 0
+    max_job_bytes: int | None = None
     jobs: dict[str, Slot] = field(default_factory=dict)
+    streams: dict[int, str] = field(default_factory=dict)
+    next_stream_id: int = 0
     draining: bool = False
     full: bool = False
     last_chosen: int = 0
     heartbeat: Heartbeat | None = None
+    moves_at_s: float = 0.0
+    gone_at_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.name = self.name or self.provider_id
+        if self.session is not None:
+            self.session_id = self.session.session_id
 
     def __repr__(self) -> str:
-        state = "draining" if self.draining else "full" if self.full else "present"
+        present = "draining" if self.draining else "full" if self.full else "present"
+        state = "away" if self.session is None else present
         slots = f"{len(self.jobs)} of {self.max_jobs} slots"
         return f"<Provider {self.name}, {state}, {slots}, {sorted(self.offers)}>"
+
+    # --- slots ----------------------------------------------------------------------------
+
+    def seat(self, job_id: str, model_id: str) -> Slot:
+        """Take a slot, with the next stream id: unique in the session, and in those that it resumes."""
+        slot = self.jobs[job_id] = Slot(model_id, self.next_stream_id)
+        self.streams[slot.stream_id] = job_id
+        self.next_stream_id = (self.next_stream_id + 1) % STREAM_IDS
+        return slot
+
+    def free(self, job_id: str) -> bool:
+        """Free the slot of a job; False when it has none."""
+        slot = self.jobs.pop(job_id, None)
+        if slot is None:
+            return False
+        self.streams.pop(slot.stream_id, None)
+        return True
+
+    def follow(self, older: "Provider") -> None:
+        """Take over all that an earlier session of the same agent had; nothing is left there."""
+        self.remember(older)
+        self.jobs, older.jobs = older.jobs, {}
+        self.streams, older.streams = older.streams, {}
+        self.next_stream_id = older.next_stream_id
+
+    def remember(self, older: "Provider") -> None:
+        """What it offered earlier stands until it says anew: clients need not hear of a short absence."""
+        self.name, self.offers = older.name, older.offers
+        self.max_jobs, self.max_job_bytes = older.max_jobs, older.max_job_bytes
+        self.last_chosen = older.last_chosen
+
+    # --- what it says ---------------------------------------------------------------------
 
     def take_capabilities(self, capabilities: Capabilities) -> tuple[RejectedModel, ...]:
         """Replace what this provider offers; returns the entries that are not used, and why."""
@@ -86,7 +148,9 @@ class Provider:
             else:
                 offers[offer.model_id] = offer
         self.offers = offers
+        self.serves = True
         self.max_jobs = capabilities.limits.max_concurrent_total
+        self.max_job_bytes = capabilities.limits.max_job_bytes
         self.name = plain_text(capabilities.metadata.name) or self.provider_id
         return tuple(rejected)
 
@@ -99,7 +163,9 @@ class Provider:
     @property
     def free_slots(self) -> int:
         """Jobs that it could take now, whatever their model."""
-        return 0 if self.full or self.draining else max(0, self.max_jobs - len(self.jobs))
+        if self.full or self.draining or not self.serves or self.session is None:
+            return 0
+        return max(0, self.max_jobs - len(self.jobs))
 
     def free_slots_for(self, model_id: str) -> int:
         """Jobs of this model that it could take now."""
@@ -111,36 +177,76 @@ class Provider:
 
 
 class Fleet:
-    """All providers that are present, one for each identity."""
+    """All providers that are present or may come back, one for each identity.
+
+    Attributes:
+        away: those of them that may come back, by id.
+    """
 
     def __init__(self) -> None:
         self._providers: dict[str, Provider] = {}
+        self._having: dict[str, dict[str, Provider]] = {}  # by model: its providers
+        self.away: dict[str, Provider] = {}
 
     @property
     def providers(self) -> tuple[Provider, ...]:
         return tuple(self._providers.values())
 
     @property
-    def models(self) -> dict[str, tuple[ModelOffer, ...]]:
+    def models(self) -> Mapping[str, tuple[ModelOffer, ...]]:
         """Every model that somebody offers, sorted by id, with all its offers."""
-        offers: dict[str, tuple[ModelOffer, ...]] = {}
-        for provider in self._providers.values():
-            for model_id, offer in provider.offers.items():
-                offers[model_id] = (*offers.get(model_id, ()), offer)
-        return dict(sorted(offers.items()))
+        return {
+            model_id: tuple(provider.offers[model_id] for provider in self._having[model_id].values())
+            for model_id in sorted(self._having)
+        }
 
     def get(self, provider_id: str) -> Provider | None:
         return self._providers.get(provider_id)
 
+    def having(self, model_id: str) -> Iterable[Provider]:
+        """Who offers this model."""
+        found = self._having.get(model_id)
+        return () if found is None else found.values()
+
     def add(self, provider: Provider) -> None:
+        """Let a provider in; it takes the place of the one with the same id."""
+        older = self.get(provider.provider_id)
+        if older is not None:
+            self.remove(older)
         self._providers[provider.provider_id] = provider
+        self._list(provider)
 
     def remove(self, provider: Provider) -> bool:
-        """Whether it was present; a newer session of the same identity stays."""
+        """Whether it was here; a newer one of the same identity stays."""
         if self._providers.get(provider.provider_id) is not provider:
             return False
+        self._unlist(provider)
+        self.away.pop(provider.provider_id, None)
         del self._providers[provider.provider_id]
         return True
+
+    def send_away(self, provider: Provider) -> None:
+        """Its session is over, and it may come back."""
+        provider.session = None
+        self.away[provider.provider_id] = provider
+
+    def take_capabilities(self, provider: Provider, capabilities: Capabilities) -> tuple[RejectedModel, ...]:
+        """As `Provider.take_capabilities`, for one that is here."""
+        self._unlist(provider)
+        rejected = provider.take_capabilities(capabilities)
+        self._list(provider)
+        return rejected
+
+    def _list(self, provider: Provider) -> None:
+        for model_id in provider.offers:
+            self._having.setdefault(model_id, {})[provider.provider_id] = provider
+
+    def _unlist(self, provider: Provider) -> None:
+        for model_id in provider.offers:
+            having = self._having[model_id]
+            del having[provider.provider_id]
+            if not having:
+                del self._having[model_id]
 
 
 def plain_text(text: str, longest: int = 64) -> str:

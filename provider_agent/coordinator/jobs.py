@@ -16,9 +16,13 @@ from provider_agent.coordinator.events import JobDispatched, JobEnded
 from provider_agent.coordinator.fleet import Provider
 from provider_agent.protocol import frames
 from provider_agent.protocol.frames import LEGACY_PROTOCOL
+from provider_agent.protocol.window import WINDOW_BYTES, ReceiveWindow
 
 LEGACY_DEADLINE_MS = 10 * 60 * 1000
 """Sent to protocol-2 agents, who would take 60 s if nothing was said: too short for a long answer."""
+
+UNLIMITED = 2**63
+"""The window of protocol 2, which has none."""
 
 
 class JobState(Enum):
@@ -96,7 +100,8 @@ class Job:
         failures: how many of them failed for another reason than want of capacity.
         excluded: ids of the providers that failed it.
         provider: who has it now.
-        chunks: chunks that came in this attempt, and so the next sequence number.
+        stream_id: what binary chunks of this attempt are marked with.
+        inflow: what came of the answer in this attempt, and what of it was acknowledged.
         waits_until_s: when it gives up waiting for a slot.
         last_failure: why it is not with a provider any more.
     """
@@ -112,7 +117,8 @@ class Job:
     failures: int = 0
     excluded: set[str] = field(default_factory=set)
     provider: Provider | None = None
-    chunks: int = 0
+    stream_id: int = 0
+    inflow: ReceiveWindow = field(default_factory=ReceiveWindow)
     last_failure: Failed | None = None
     first_byte_s: float | None = None
 
@@ -133,12 +139,13 @@ class Job:
             raise IllegalStep(self.job_id, self.state, step)
         self.state = step
 
-    def give(self, provider: Provider) -> None:
+    def give(self, provider: Provider, stream_id: int) -> None:
         """Begin the next attempt, at this provider."""
         self.step(JobState.DISPATCHED)
         self.provider = provider
         self.attempt += 1
-        self.chunks = 0
+        self.stream_id = stream_id
+        self.inflow = ReceiveWindow(UNLIMITED if provider.protocol <= LEGACY_PROTOCOL else WINDOW_BYTES)
         self.answer.agent = provider.name
 
     def take_back(self, failure: Failed) -> None:
@@ -162,6 +169,8 @@ class Job:
             stream=self.request.stream,
             attempt=self.attempt,
             deadline_ms=LEGACY_DEADLINE_MS if legacy else None,
+            stream_id=None if legacy else self.stream_id,
+            window_bytes=None if legacy else WINDOW_BYTES,
         )
 
     def dispatched(self, now_s: float) -> JobDispatched:

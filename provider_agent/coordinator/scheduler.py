@@ -24,14 +24,20 @@ WAIT = Wait()
 
 
 def choose(
-    model_id: str, endpoint: str, providers: Iterable[Provider], excluded: Collection[str] = frozenset()
+    model_id: str,
+    endpoint: str,
+    providers: Iterable[Provider],
+    excluded: Collection[str] = frozenset(),
+    *,
+    size_bytes: int = 0,
 ) -> Provider | Wait | Refusal:
     """The provider with the most free slots for this model, or why there is none.
 
     1. No provider has the model, or none offers it at this endpoint: a refusal.
-    2. Those that do have all failed this job before (`excluded` holds their ids): a refusal.
-    3. Nobody of the rest has a free slot, or all are leaving: wait.
-    4. Several have as many free slots: the one that was chosen least recently.
+    2. Those that do take no request of this size: a refusal.
+    3. Those that do have all failed this job before (`excluded` holds their ids): a refusal.
+    4. Nobody of the rest has a free slot, or all are leaving or away: wait.
+    5. Several have as many free slots: the one that was chosen least recently.
     """
     having = [provider for provider in providers if model_id in provider.offers]
     if not having:  # 1
@@ -43,8 +49,11 @@ def choose(
             f"the model {model_id[:128]!r} is not served at {endpoint}, only at {offered or 'no endpoint'}"
         )
         return Refusal(ErrorCode.UNSUPPORTED_ENDPOINT, message)
-    candidates = [provider for provider in serving if provider.provider_id not in excluded]
-    if not candidates:  # 2
+    taking = [each for each in serving if each.max_job_bytes is None or size_bytes <= each.max_job_bytes]
+    if not taking:  # 2
+        return Refusal(ErrorCode.REQUEST_TOO_LARGE, "this request is too large for all agents of its model")
+    candidates = [provider for provider in taking if provider.provider_id not in excluded]
+    if not candidates:  # 3
         return Refusal(ErrorCode.BACKEND_ERROR, "every agent that serves this model has failed this request")
-    best = max(candidates, key=lambda each: (each.free_slots_for(model_id), -each.last_chosen))  # 4
-    return best if best.free_slots_for(model_id) else WAIT  # 3
+    best = max(candidates, key=lambda each: (each.free_slots_for(model_id), -each.last_chosen))  # 5
+    return best if best.free_slots_for(model_id) else WAIT  # 4

@@ -8,11 +8,12 @@ It ends in one of these ways, and each says so in its close frame (protocol.md 1
    is bad, is no reason: it costs at most the job that it speaks of.
 4. It is too slow in the handshake: 4003. It has missed three heartbeats: 4008.
 5. Somebody on this side called `end`.
+
+1, but not with a code of `FINAL_FOR_THEM`, and lost heartbeats leave it the way back: its jobs wait.
 """
 
 import asyncio
 import base64
-import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ TRY_AGAIN_LATER = 1013
 REVOKED = 4001
 PROTOCOL_ERROR = 4003
 HEARTBEAT_LOST = 4008
+
+FINAL_FOR_THEM = frozenset({1000, REVOKED, PROTOCOL_ERROR})
+"""With these an agent leaves for good: it stops, or we cannot talk to each other."""
 
 MISSED_HEARTBEATS = 3
 
@@ -93,8 +97,41 @@ _CAPABILITIES_DUE = _Over(PROTOCOL_ERROR, "the capabilities took too long")
 _HEARTBEAT_DUE = _Over(HEARTBEAT_LOST, "three heartbeats were missed")
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a session ended.
+
+    Attributes:
+        over: what is to be said in the close frame.
+        code: of the close frame that was sent or came; None is a connection that broke.
+        is_final: the agent is not coming back to what it has here.
+        was_silent: it was not heard for some time before.
+    """
+
+    over: _Over
+    code: int | None
+    is_final: bool
+    was_silent: bool = False
+
+
+def _ended_by_us(over: _Over) -> _Ending:
+    is_lost = over.code == HEARTBEAT_LOST
+    return _Ending(over, over.code, is_final=not is_lost, was_silent=is_lost)
+
+
+def _ended_below(closed: ChannelClosed) -> _Ending:
+    """By the peer, or by the transport, which gives a peer up that it does not hear any more."""
+    code = closed.code
+    is_final = code is not None if closed.by_us else code in FINAL_FOR_THEM
+    return _Ending(_LOST, code, is_final=is_final, was_silent=closed.by_us and code is None)
+
+
 class Session:
-    """One agent for as long as its connection lasts."""
+    """One agent for as long as its connection lasts.
+
+    Attributes:
+        session_id: what the agent is told to name when it resumes.
+    """
 
     def __init__(
         self,
@@ -105,6 +142,7 @@ class Session:
         *,
         on_event: Callable[[Event], None] = lambda _: None,
     ) -> None:
+        self.session_id = secrets.token_hex(16)
         self._channel = channel
         self._dispatcher = dispatcher
         self._enrollment = enrollment
@@ -113,7 +151,7 @@ class Session:
         self._patience: asyncio.Timeout | None = None
         self._when_it_ends = _HANDSHAKE_DUE
         self._ended = False  # somebody called `end`
-        self._in_handshake = True
+        self._provider: Provider | None = None  # once it is authenticated
         self._bad_frames = 0
 
     # --- what the dispatcher calls: nothing waits -----------------------------------------
@@ -132,42 +170,39 @@ class Session:
     async def serve(self, peer: Peer) -> None:
         """Talk to the agent until the session is over and the socket closed."""
         over = _LOST
-        async with asyncio.TaskGroup() as tasks:
-            writer = tasks.create_task(self._write())
-            try:
-                over = await self._converse(peer)
-            finally:
-                await self._channel.close(over.code, over.reason)  # the writer sends what was posted before
-                writer.cancel()
-
-    async def _write(self) -> None:
-        with contextlib.suppress(ChannelClosed):  # the reader learns of it, too
-            await self._channel.write()
+        try:
+            over = await self._converse(peer)
+        finally:
+            await self._channel.close(over.code, over.reason)  # what was posted before leaves before
 
     async def _converse(self, peer: Peer) -> _Over:
         """The whole conversation; gives back how it is to be closed."""
         limit_s = 0.0 if self._ended else self._times.step_timeout_s
-        over, closed_by = _LOST, None
+        ending = _Ending(_LOST, None, is_final=False)  # a server whose connection breaks cancels its handler
         try:
             async with asyncio.timeout(limit_s) as self._patience:
-                await self._read(await self._handshake(peer))
+                await self._handshake(peer)
+                await self._read()
         except TimeoutError:
-            over, closed_by = self._when_it_ends, self._when_it_ends.code
+            ending = _ended_by_us(self._when_it_ends)
         except _Over as ours:
-            over, closed_by = ours, ours.code
+            ending = _ended_by_us(ours)
         except ChannelClosed as closed:
-            closed_by = closed.code
-        finally:  # a server whose connection breaks cancels its handler, too
+            ending = _ended_below(closed)
+        finally:
             self._patience = None
-            self._tell(over, closed_by, peer)
-        return over
+            self._leave(ending, peer)
+        return ending.over
 
-    def _tell(self, over: _Over, closed_by: int | None, peer: Peer) -> None:
-        log.info("agent_session_over", code=closed_by, reason=over.reason, remote=peer.remote)
-        if self._in_handshake:
-            self._on_event(events.HandshakeEnded(over.result))
-        else:
-            self._on_event(events.SessionEnded(closed_by))
+    def _leave(self, ending: _Ending, peer: Peer) -> None:
+        log.info("agent_session_over", code=ending.code, reason=ending.over.reason, remote=peer.remote)
+        if self._provider is None:
+            self._on_event(events.HandshakeEnded(ending.over.result))
+            return
+        self._dispatcher.part(
+            self._provider, self, resumable=not ending.is_final, was_silent=ending.was_silent
+        )
+        self._on_event(events.SessionEnded(ending.code))
 
     def _be_patient(self, for_s: float, when_it_ends: _Over) -> None:
         """From now on, the session ends after so many seconds, and in this way."""
@@ -177,7 +212,7 @@ class Session:
         if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(asyncio.get_running_loop().time() + for_s)
 
-    async def _handshake(self, peer: Peer) -> Provider:
+    async def _handshake(self, peer: Peer) -> None:
         channel, enrollment = self._channel, self._enrollment
         nonce = enrollment.challenge()
         channel.post(
@@ -200,7 +235,7 @@ class Session:
             raise _Over(TRY_AGAIN_LATER, "the coordinator cannot look up identities now") from None
         if isinstance(verdict, Rejected):
             self._reject(verdict)
-        return self._accept(verdict, peer)
+        self._accept(verdict, response, peer)
 
     def _reject(self, verdict: Rejected) -> NoReturn:
         self._channel.post(
@@ -214,32 +249,35 @@ class Session:
         code = POLICY if verdict.retry else REVOKED
         raise _Over(code, verdict.reason, verdict.code or "rejected")
 
-    def _accept(self, verdict: Accepted, peer: Peer) -> Provider:
-        session_id = secrets.token_hex(16)
+    def _accept(self, verdict: Accepted, response: frames.AuthResponse, peer: Peer) -> None:
+        protocol = self._channel.protocol
+        self._provider, resumed = self._dispatcher.join(verdict.provider_id, self, protocol, response.resume)
         self._channel.post(
             frames.AuthOk(
                 provider_id=verdict.provider_id,
-                session_id=session_id,
+                session_id=self.session_id,
                 protocol=frames.PROTOCOL,
                 heartbeat_interval_ms=self._times.heartbeat_interval_ms,
+                resume_window_ms=round(self._dispatcher.limits.resume_window_s * 1000),
+                binary=protocol > frames.LEGACY_PROTOCOL,
+                resumed=resumed,
             )
         )
-        self._in_handshake = False
         self._on_event(events.HandshakeEnded("ok"))
         self._be_patient(self._times.step_timeout_s, _CAPABILITIES_DUE)
         log.info(
             "agent_accepted",
             provider_id=verdict.provider_id,
-            session_id=session_id,
-            protocol=self._channel.protocol,
+            session_id=self.session_id,
+            protocol=protocol,
+            resumed_jobs=len(resumed.jobs) if resumed is not None else 0,
             remote=peer.remote,
         )
-        return Provider(verdict.provider_id, self, protocol=self._channel.protocol)
 
-    async def _read(self, provider: Provider) -> None:
-        """Hand frames over until the session ends; then the provider is gone from the fleet."""
-        deliver, receive = self._dispatcher.deliver, self._channel.receive
-        self._dispatcher.connect(provider)
+    async def _read(self) -> None:
+        """Hand frames over until the session ends."""
+        provider, receive, deliver = self._provider, self._channel.receive, self._dispatcher.deliver
+        assert provider is not None  # noqa: S101 - for mypy: the handshake is over
         try:
             while True:
                 try:
@@ -252,8 +290,6 @@ class Session:
                     self._expect_heartbeat()
         except RemoteTurnError as error:
             raise _Over(PROTOCOL_ERROR, str(error)) from None
-        finally:
-            self._dispatcher.disconnect(provider)
 
     def _expect_heartbeat(self) -> None:
         if self._channel.link.state is not State.SERVING:

@@ -262,7 +262,7 @@ async def test_a_cancel_that_is_not_answered_frees_its_slot_by_itself() -> None:
         with contextlib.ExitStack() as first:
             first.enter_context(dispatcher.run(request))
             with dispatcher.run(request):
-                await until(lambda: not dispatcher._alarm.is_set())  # `watch` waits for the queue's time
+                await until(lambda: not dispatcher._alarm.is_set)  # `watch` waits for the queue's time
                 first.close()
                 await until(lambda: len(agent.jobs) == 2)
 

@@ -18,6 +18,7 @@ from provider_agent.coordinator.jobs import (
 )
 from provider_agent.protocol import frames
 from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.window import Arrival
 from tests.fakes.agents import CHAT, RecordingSession
 
 REQUEST = JobRequest("m", CHAT, b'{"model":"m"}', stream=True, client="ann")
@@ -36,7 +37,7 @@ def test_a_job_goes_from_the_queue_to_its_end() -> None:
     """The ordinary way."""
     one = job()
 
-    one.give(provider())
+    one.give(provider(), 7)
     for step in (JobState.STARTED, JobState.STREAMING, JobState.DONE):
         one.step(step)
 
@@ -76,19 +77,19 @@ def test_nothing_follows_an_end() -> None:
 def test_each_attempt_has_the_next_number_and_counts_its_chunks_anew() -> None:
     """So an agent can tell a new attempt from a repeated frame (I4)."""
     one = job()
-    one.give(provider())
-    one.chunks = 5
+    one.give(provider(), 7)
+    one.inflow.receive(0, 5)
 
     one.take_back(failed(ErrorCode.INTERNAL, "no"))
-    one.give(provider())
+    one.give(provider(), 8)
 
-    assert (one.attempt, one.chunks) == (2, 0)
+    assert (one.attempt, one.stream_id, one.inflow.have_seq) == (2, 8, -1)
 
 
 def test_what_an_attempt_left_behind_is_forgotten() -> None:
     """The next agent's answer must not be appended to it (field note 80)."""
     one = job()
-    one.give(provider())
+    one.give(provider(), 7)
     one.answer.start(201, "text/plain")
     one.answer.feed(b"half")
     one.first_byte_s = 11.0
@@ -103,25 +104,41 @@ def test_what_an_attempt_left_behind_is_forgotten() -> None:
 def test_the_frame_carries_the_request_as_it_came() -> None:
     """Byte for byte (field note 35), with no limit that the client did not ask for."""
     one = job()
-    one.give(provider())
+    one.give(provider(), 7)
 
     assert one.frame() == frames.Job(
-        job_id="j", model_id="m", request=Raw(REQUEST.body), endpoint=CHAT, stream=True, attempt=1
+        job_id="j",
+        model_id="m",
+        request=Raw(REQUEST.body),
+        endpoint=CHAT,
+        stream=True,
+        attempt=1,
+        stream_id=7,
+        window_bytes=256 * 1024,
     )
 
 
 def test_a_protocol_2_agent_is_told_a_long_deadline() -> None:
     """It would take one minute if nothing was said, and cut long answers."""
     one = job()
-    one.give(provider(protocol=2))
+    one.give(provider(protocol=2), 7)
 
     assert one.frame().deadline_ms == LEGACY_DEADLINE_MS
+
+
+def test_a_protocol_2_agent_has_no_window() -> None:
+    """It hears of no acks, so whatever it sends is taken; only its client's patience bounds it."""
+    one = job()
+    one.give(provider(protocol=2), 7)
+
+    assert (one.frame().window_bytes, one.frame().stream_id) == (None, None)
+    assert Arrival.NEXT is one.inflow.receive(0, 1024**3)
 
 
 def test_the_record_of_a_job_counts_from_its_arrival() -> None:
     """Waiting is a part of what the client saw."""
     one = job()
-    one.give(provider())
+    one.give(provider(), 7)
     one.first_byte_s = 12.0
     one.answer.feed(b"12345")
 

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from provider_agent.coordinator.answer import Answer, Done, Failed
 from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.events import Event
-from provider_agent.coordinator.fleet import Provider
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.protocol import frames
 from provider_agent.protocol.frames import (
     PROTOCOL,
+    BinaryChunk,
     Capabilities,
     Frame,
     Heartbeat,
     Job,
+    JobAck,
     JobCancel,
     JobChunk,
     JobDone,
@@ -23,6 +24,8 @@ from provider_agent.protocol.frames import (
     Limits,
     Metadata,
     ModelOffer,
+    Resume,
+    ResumeJob,
     Tokens,
 )
 from tests.fakes.clocks import ManualClock
@@ -35,11 +38,13 @@ class RecordingSession:
     """Keeps what the dispatcher says.
 
     Attributes:
+        session_id: what an agent names when it resumes.
         posted: every frame, in order.
         ended: code and reason of the first `end`; None while the session goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session_id: str = "s") -> None:
+        self.session_id = session_id
         self.posted: list[Frame] = []
         self.ended: tuple[int, str] | None = None
 
@@ -64,17 +69,23 @@ def offer(
     )
 
 
-def capabilities(*offers: ModelOffer, slots: int = 8, name: str = "", revision: int = 1) -> Capabilities:
+def capabilities(
+    *offers: ModelOffer, slots: int = 8, name: str = "", revision: int = 1, max_job_bytes: int | None = None
+) -> Capabilities:
     return Capabilities(
         models=offers,
-        limits=Limits(max_concurrent_total=slots),
+        limits=Limits(max_concurrent_total=slots, max_job_bytes=max_job_bytes),
         metadata=Metadata(agent_version="0.0.0-fake", name=name),
         revision=revision,
     )
 
 
 class FakeAgent:
-    """An agent that is connected to a dispatcher without a wire, and says what the test wants."""
+    """An agent that is connected to a dispatcher without a wire, and says what the test wants.
+
+    Attributes:
+        resumed: what it was told of the jobs that it listed.
+    """
 
     def __init__(
         self,
@@ -83,12 +94,13 @@ class FakeAgent:
         *models: str,
         slots: int = 8,
         protocol: int = PROTOCOL,
+        resume: Resume | None = None,
+        session_id: str = "s",
     ) -> None:
-        self.session = RecordingSession()
-        self.provider = Provider(provider_id, self.session, protocol=protocol)
+        self.session = RecordingSession(session_id)
         self._dispatcher = dispatcher
         self._next_seq: dict[str, int] = {}
-        dispatcher.connect(self.provider)
+        self.provider, self.resumed = dispatcher.join(provider_id, self.session, protocol, resume)
         self.offer(*(offer(model_id) for model_id in models), slots=slots)
 
     @property
@@ -99,6 +111,10 @@ class FakeAgent:
     @property
     def cancels(self) -> list[str]:
         return [frame.job_id for frame in self.session.posted if isinstance(frame, JobCancel)]
+
+    @property
+    def acks(self) -> list[tuple[str, int]]:
+        return [(frame.job_id, frame.seq) for frame in self.session.posted if isinstance(frame, JobAck)]
 
     def say(self, frame: Frame) -> None:
         self._dispatcher.deliver(self.provider, frame)
@@ -118,24 +134,55 @@ class FakeAgent:
         )
 
     def chunk(self, job_id: str, data: bytes) -> None:
+        self.say(JobChunk(job_id=job_id, data=data, seq=self._take_seq(job_id)))
+
+    def binary_chunk(self, job: Job, data: bytes) -> None:
+        assert job.stream_id is not None
+        self.say(BinaryChunk(stream_id=job.stream_id, seq=self._take_seq(job.job_id), data=data))
+
+    def _take_seq(self, job_id: str) -> int:
         seq = self._next_seq.get(job_id, 0)
         self._next_seq[job_id] = seq + 1
-        self.say(JobChunk(job_id=job_id, data=data, seq=seq))
+        return seq
 
     def done(self, job_id: str) -> None:
         seq = self._next_seq.pop(job_id, 0)
         self.say(JobDone(job_id=job_id, tokens=Tokens.of(1, 2), duration_ms=1, seq=seq, chunks=seq))
 
     def fail(self, job_id: str, code: str, **fields: int | bool | str | None) -> None:
-        self._next_seq.pop(job_id, None)
-        known: Mapping[str, object] = {"message": f"fake {code}", **fields}
+        known: Mapping[str, object] = {
+            "message": f"fake {code}",
+            "seq": self._next_seq.pop(job_id, 0),
+            **fields,
+        }
         self.say(frames.JobError(job_id=job_id, error_code=code, **known))  # type: ignore[arg-type]
 
     def heartbeat(self, *, draining: bool | None = None) -> None:
         self.say(Heartbeat(queue_depth=0, draining=draining))
 
     def leave(self) -> None:
-        self._dispatcher.disconnect(self.provider)
+        """Go on purpose: nothing of it is waited for."""
+        self._dispatcher.part(self.provider, self.session, resumable=False)
+
+    def break_off(self, *, was_silent: bool = False) -> None:
+        """Lose the connection."""
+        self._dispatcher.part(self.provider, self.session, resumable=True, was_silent=was_silent)
+
+    def return_with(
+        self, *listed: ResumeJob, slots: int = 8, session_id: str = "s2", models: tuple[str, ...] = ("m",)
+    ) -> "FakeAgent":
+        """Come again in a new connection, which resumes this session, and go on where its jobs stand."""
+        newer = FakeAgent(
+            self._dispatcher,
+            self.provider.provider_id,
+            *models,
+            slots=slots,
+            resume=Resume(session_id=self.session.session_id, jobs=listed),
+            session_id=session_id,
+        )
+        assert newer.resumed is not None
+        newer._next_seq = {job.job_id: job.have_seq + 1 for job in newer.resumed.jobs}
+        return newer
 
 
 class Coordinator:
@@ -149,6 +196,7 @@ class Coordinator:
             clock=self.clock,
             on_event=self.events.append,
             new_job_id=iter(f"j{i}" for i in range(1, 10_000)).__next__,
+            later=self.clock.later,
         )
         self._clients: dict[str, contextlib.ExitStack] = {}
 

@@ -1,0 +1,304 @@
+"""Owner of live jobs: gives them to providers, takes them back, ends them. Knows no frame that comes.
+
+1. A slot is taken at dispatch and freed by the agent's outcome, by its loss, or `cancel_grace_s` after a
+   cancel that was not answered. A job that is over may still hold one.
+2. After `serve_waiting` no job waits that could be dispatched. So jobs of one model are served in the
+   order of their arrival, and those of another model are not held up by them.
+3. A job whose agent is away waits for its return; one whose client has seen nothing of it goes to
+   another agent that has room, once it has waited for so long as that is allowed.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from provider_agent.coordinator import events
+from provider_agent.coordinator.alarm import Alarm
+from provider_agent.coordinator.answer import Done, Failed
+from provider_agent.coordinator.events import Event
+from provider_agent.coordinator.failures import (
+    CLIENT_LEFT,
+    QUEUE_FULL,
+    SESSION_LOST,
+    STOPPING,
+    WAITED_TOO_LONG,
+    Blame,
+    blame_of,
+    failed,
+    was_tried,
+)
+from provider_agent.coordinator.fleet import Fleet, Provider
+from provider_agent.coordinator.jobs import Job, JobState
+from provider_agent.coordinator.queue import Queue, arrival_of
+from provider_agent.coordinator.scheduler import Refusal, Wait, choose
+from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import JobCancel, Tokens
+from provider_agent.telemetry.logs import get_logger
+
+NO_TOKENS = Tokens()
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchLimits:
+    """What the coordinator bears; seconds, jobs and bytes.
+
+    Attributes:
+        max_attempts: agents that may fail one job before its client is told.
+        answer_bytes: how much of one answer may wait for its client.
+        cancel_grace_s: how long a cancelled job counts as running while its agent says nothing.
+        resume_window_s: how long an agent that was lost is waited for; 0 for not at all.
+        move_after_s: for so long only its return is waited for, and then room at other agents, too. An
+            agent that had fallen silent before was waited for already.
+    """
+
+    queue_max_wait_s: float = 30.0
+    queue_max_jobs: int = 1000
+    max_attempts: int = 3
+    answer_bytes: int = 8 * 1024 * 1024
+    cancel_grace_s: float = 10.0
+    resume_window_s: float = 60.0
+    move_after_s: float = 2.0
+
+
+class Placing:
+    """Each call is one step, so steps cannot race.
+
+    Attributes:
+        jobs: those that are not over, by id.
+        waiting: those of them that no provider has.
+        is_idle: set while there are none.
+    """
+
+    def __init__(
+        self,
+        limits: DispatchLimits,
+        fleet: Fleet,
+        alarm: Alarm,
+        *,
+        clock: Callable[[], float],
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.jobs: dict[str, Job] = {}
+        self.waiting = Queue()
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+        self._limits = limits
+        self._fleet = fleet
+        self._alarm = alarm
+        self._clock = clock
+        self._on_event = on_event
+        self._dispatches = itertools.count(1)
+
+    def job_at(self, provider: Provider, job_id: str) -> Job | None:
+        """The job of this id, if it lives and this provider has it."""
+        job = self.jobs.get(job_id)
+        return job if job is not None and job.provider is provider else None
+
+    # --- a job comes and goes -------------------------------------------------------------
+
+    def admit(self, job: Job, *, refuse_as: Failed | None = None) -> None:
+        """A new job; with a failure, it is at its end at once."""
+        self.jobs[job.job_id] = job
+        self.is_idle.clear()
+        if refuse_as is not None:
+            self.end(job, JobState.FAILED, refuse_as)
+        else:
+            self.place(job)
+
+    def abandon(self, job: Job) -> None:
+        """Its client does not wait any more."""
+        if job.is_over or job.answer.has_end_mark:  # nothing of it is missing but the agent's last word
+            return
+        if job.state is JobState.QUEUED:
+            self.waiting.remove(job)
+        self.end(job, JobState.CANCELLED, CLIENT_LEFT)
+
+    def end(self, job: Job, step: JobState, end: Done | Failed) -> None:
+        """The one place where a job leaves `jobs`, and the one that ends its answer."""
+        self._cancel_if_running(job, "client_gone" if step is JobState.CANCELLED else "failed")
+        job.step(step)
+        del self.jobs[job.job_id]
+        if not self.jobs:
+            self.is_idle.set()
+        job.answer.end(end)
+        self._report_end(job, end)
+
+    def stop(self) -> None:
+        """End whatever lives."""
+        self.waiting.clear()
+        for job in tuple(self.jobs.values()):
+            self.end(job, JobState.FAILED, STOPPING)
+
+    # --- who gets it ----------------------------------------------------------------------
+
+    def place(self, job: Job) -> None:
+        """Dispatch a job that has just come or come back, or let it wait, or say why neither helps.
+
+        1. Somebody has room.
+        2. It was at an agent whose session was lost: that agent, or another, may come back.
+        3. Nobody can serve it, or nobody else: its client hears of the last failure, if there was one.
+        4. It must wait, if the queue has room; one that has waited before keeps its place.
+        """
+        last = job.last_failure
+        choice = self._choose(job)
+        if isinstance(choice, Provider):  # 1
+            self._dispatch(job, choice)
+        elif isinstance(choice, Refusal) and (last is None or blame_of(last.code) is not Blame.GONE):  # 2, 3
+            self.end(job, JobState.FAILED, last or failed(choice.code, choice.message))
+        elif last is None and len(self.waiting) >= self._limits.queue_max_jobs:  # 4
+            self.end(job, JobState.FAILED, QUEUE_FULL)
+        else:
+            self.waiting.add(job)
+            self._alarm.set(job.waits_until_s)
+
+    def serve_waiting(self) -> None:
+        """Dispatch whoever may be dispatched now, first come, first served."""
+        hopeless: dict[tuple[str, str], int] = {}  # for requests of this size, and so for larger ones
+        for job in self._who_want_room():
+            wanted, size_bytes = (job.request.model_id, job.request.endpoint), len(job.request.body)
+            if wanted in hopeless and size_bytes >= hopeless[wanted]:
+                continue
+            choice = self._choose(job)
+            if isinstance(choice, Provider):
+                if job.provider is None:
+                    self.waiting.remove(job)
+                else:
+                    self._leave_away(job, job.provider)
+                self._dispatch(job, choice)
+            elif not job.excluded:  # one that has been failed by somebody speaks only for itself
+                hopeless[wanted] = size_bytes
+
+    def _choose(self, job: Job) -> Provider | Wait | Refusal:
+        request = job.request
+        having = self._fleet.having(request.model_id)
+        return choose(request.model_id, request.endpoint, having, job.excluded, size_bytes=len(request.body))
+
+    def _who_want_room(self) -> list[Job]:
+        """The queue, and those who may leave an agent that is away, in the order of arrival."""
+        if not self._fleet.away:
+            return list(self.waiting)
+        return sorted([*self.waiting, *self._movable()], key=arrival_of)
+
+    def _movable(self) -> Iterator[Job]:
+        now_s = self._clock()
+        for provider in self._fleet.away.values():
+            if provider.moves_at_s <= now_s:
+                jobs = (self.job_at(provider, job_id) for job_id in provider.jobs)
+                yield from (job for job in jobs if job is not None and self._may_try_again(job, 1))
+
+    def _may_try_again(self, job: Job, more_failures: int = 0) -> bool:
+        return not job.answer.taken and job.failures + more_failures < self._limits.max_attempts
+
+    def _dispatch(self, job: Job, provider: Provider) -> None:
+        slot = provider.seat(job.job_id, job.request.model_id)
+        job.give(provider, slot.stream_id)
+        provider.last_chosen = next(self._dispatches)
+        if provider.session is not None:  # who has room is present
+            provider.session.post(job.frame())
+        self._on_event(job.dispatched(self._clock()))
+
+    # --- an attempt ends ------------------------------------------------------------------
+
+    def attempt_failed(self, job: Job, provider: Provider, failure: Failed) -> None:
+        """Give the job another try, if that is possible, unseen by its client, and not once too often."""
+        self._cancel_if_running(job, "the agent's answer is of no use")
+        match blame_of(failure.code):
+            case Blame.NO_ROOM:
+                provider.full = True
+            case Blame.LEAVING:
+                provider.draining = True
+            case Blame.AT_FAULT:
+                job.excluded.add(provider.provider_id)
+            case Blame.GONE:
+                pass
+        if was_tried(failure.code):
+            job.failures += 1
+            job.waits_until_s = self._clock() + self._limits.queue_max_wait_s
+        if failure.retryable and self._may_try_again(job):
+            job.take_back(failure)
+            self.place(job)
+        else:
+            self.end(job, JobState.FAILED, failure)
+
+    def lose(self, provider: Provider, job_ids: Iterable[str]) -> None:
+        """These jobs of a provider are lost; they go to others as far as their clients have seen nothing."""
+        for job_id in tuple(job_ids):
+            job = self.job_at(provider, job_id)
+            self.release(provider, job_id, SESSION_LOST.code)
+            if job is not None:
+                self.attempt_failed(job, provider, SESSION_LOST)
+        self.serve_waiting()
+
+    def forget_ended(self, provider: Provider) -> None:
+        """Free the slots of jobs that are over: their agent hears that they are unknown when it resumes."""
+        for job_id in tuple(provider.jobs):
+            if self.job_at(provider, job_id) is None:
+                self.release(provider, job_id, ErrorCode.CANCELLED.value)
+
+    def release(
+        self, provider: Provider, job_id: str, code: str | None, tokens: Tokens | None = None
+    ) -> bool:
+        """Free a slot; False when there was none. The one place where slots become free."""
+        if not provider.free(job_id):
+            return False
+        known = tokens or NO_TOKENS
+        self._on_event(events.AttemptEnded(job_id, provider.name, code, known.input, known.output))
+        return True
+
+    def _leave_away(self, job: Job, provider: Provider) -> None:
+        """Take a job from a provider that is away; it hears of that when it is back."""
+        self.release(provider, job.job_id, SESSION_LOST.code)
+        job.failures += 1
+        job.take_back(SESSION_LOST)
+
+    def _cancel_if_running(self, job: Job, reason: str) -> None:
+        """Tell the agent, once, that nobody wants the answer; its slot stays taken until it says so.
+
+        One that is away has no slots to give, so its slot need not stay.
+        """
+        provider = job.provider
+        slot = provider.jobs.get(job.job_id) if provider is not None else None
+        if provider is None or slot is None or slot.frees_at_s is not None:
+            return
+        if provider.session is None:
+            self.release(provider, job.job_id, ErrorCode.CANCELLED.value)
+            return
+        slot.frees_at_s = self._clock() + self._limits.cancel_grace_s
+        provider.session.post(JobCancel(job_id=job.job_id, reason=reason))
+        self._alarm.set(slot.frees_at_s)
+
+    # --- time -----------------------------------------------------------------------------
+
+    def expire(self, now_s: float) -> None:
+        """End what has waited too long, and free the slots of cancels that were not answered in time."""
+        for job in self.waiting.overdue(now_s):
+            self.end(job, JobState.FAILED, job.last_failure or WAITED_TOO_LONG)
+        for provider in self._fleet.providers:
+            for job_id, slot in tuple(provider.jobs.items()):
+                if slot.frees_at_s is not None and slot.frees_at_s <= now_s:
+                    log.warning("cancel_not_answered", job_id=job_id, agent=provider.name)
+                    self.release(provider, job_id, ErrorCode.CANCELLED.value)
+
+    def dues_s(self) -> Iterator[float]:
+        """When there will be more to expire."""
+        yield from (job.waits_until_s for job in self.waiting)
+        for provider in self._fleet.providers:
+            yield from (slot.frees_at_s for slot in provider.jobs.values() if slot.frees_at_s is not None)
+
+    # --- telling --------------------------------------------------------------------------
+
+    def _report_end(self, job: Job, end: Done | Failed) -> None:
+        ended = job.ended(end, self._clock())
+        log.info(
+            "job_ended",
+            job_id=ended.job_id,
+            model_id=ended.model_id,
+            agent=ended.agent,
+            code=ended.code or "done",
+            attempts=ended.attempts,
+            duration_ms=round(ended.duration_s * 1000),
+        )
+        self._on_event(ended)
