@@ -23,9 +23,9 @@ LAYERS = {
 }  # fmt: skip
 
 DOORS = {
-    "websockets": ("transport/websocket",),
+    "websockets": ("transport/websocket", "transport/framing", "transport/dialled", "transport/accepted"),
     "aiohttp": (
-        "transport/websocket", "backends/http", "coordinator/http/", "coordinator/app",
+        "transport/accepted", "backends/http", "coordinator/http/", "coordinator/app",
         "simulator/", "cli/demo_chat",
     ),
     "httptools": ("agent/pages",),

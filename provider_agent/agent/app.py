@@ -15,6 +15,7 @@ from provider_agent.agent.heartbeat import ExecutorView, beat, build
 from provider_agent.agent.identity import Identity
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
+from provider_agent.agent.resume import LastSession
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import Credentials, Duties, Session
 from provider_agent.agent.status import StatusSource, status_page
@@ -29,12 +30,9 @@ from provider_agent.telemetry.logs import get_logger
 from provider_agent.telemetry.metrics import AgentMetrics, AgentView
 from provider_agent.telemetry.rolling import Outcomes
 from provider_agent.transport.channel import Channel, Socket
-from provider_agent.transport.websocket import DialOptions, dial, server_host
+from provider_agent.transport.dialled import DialOptions, dial, server_host
 
 log = get_logger(__name__)
-
-FULL_LANE_S = 5.0
-"""How long a job's full lane is borne where the lane stands in for a window (protocol.md 5)."""
 
 OnEvent = Callable[[str, dict[str, object]], None]
 """Told what happens, for whoever watches the process: a name and its facts."""
@@ -91,11 +89,11 @@ class Agent:
         self._policy = policy_of(config)
         self._revision = 0
         self._session: Session | None = None
+        self._last_session = LastSession()
         self._ready = False
         self._outcomes = Outcomes()
         self._metrics = AgentMetrics(self._view)
         self._hardware = Hardware() if config.telemetry.hardware else None
-        self._beat_now = asyncio.Event()
         self._asked_to_leave = asyncio.Event()
         self._leave_within_s = config.limits.shutdown_grace_s
         self._left = asyncio.Event()
@@ -113,6 +111,7 @@ class Agent:
         connector = Connector(
             dial=self._dial,
             serve=self._serve,
+            jobs_wait_s=self._jobs_wait_s,
             on_dialled=self._metrics.dialled,
             on_ended=self._metrics.session_ended,
         )
@@ -204,6 +203,10 @@ class Agent:
     def _job_refused(self, code: ErrorCode) -> None:
         self._metrics.job_ended(code=code.value, backend="", duration_s=0.0)
 
+    def _jobs_wait_s(self) -> float:
+        """For how long yet a new session would save jobs."""
+        return self._executor.resume_left_s if self._executor.resumable() else 0.0
+
     # --- what the parts ask ---------------------------------------------------------------
 
     def _capabilities(self) -> Capabilities:
@@ -291,9 +294,8 @@ class Agent:
             on_announced=self._announced,
             on_drain=self._asked,
         )
-        timeout_s = min(self._config.limits.backpressure_timeout_s, FULL_LANE_S)
-        channel = Channel(socket, Link(Role.AGENT), backpressure_timeout_s=timeout_s)
-        self._session = Session(channel, self._executor, self._credentials, duties)
+        channel = Channel(socket, Link(Role.AGENT))
+        self._session = Session(channel, self._executor, self._credentials, duties, last=self._last_session)
         try:
             end = await self._session.run()
         finally:
@@ -326,7 +328,7 @@ class Agent:
         )
 
     async def _beat(self, post: Callable[[Frame], None], interval_s: float) -> None:
-        await beat(post, self._heartbeat, interval_s, self._clock, self._beat_now)
+        await beat(post, self._heartbeat, interval_s, self._clock)
 
     # --- leaving --------------------------------------------------------------------------
 
@@ -344,7 +346,8 @@ class Agent:
         log.info("draining", active_jobs=len(self._executor.running), within_s=self._leave_within_s)
         self._tell("draining", {"active_jobs": len(self._executor.running)})
         self._executor.draining = True
-        self._beat_now.set()
+        if self._session is not None:
+            self._session.tell(self._heartbeat())
         await self._executor.drain(self._leave_within_s)
         self._left.set()
         if self._session is not None:
@@ -372,6 +375,7 @@ def _limits(config: AgentConfig) -> ExecutorLimits:
         max_job_bytes=config.limits.max_job_bytes,
         first_byte_timeout_s=config.limits.first_byte_timeout_s,
         idle_timeout_s=config.limits.idle_timeout_s,
+        backpressure_timeout_s=config.limits.backpressure_timeout_s,
         max_tokens_per_minute=config.limits.max_tokens_per_minute,
         max_output_tokens=config.limits.max_output_tokens,
     )

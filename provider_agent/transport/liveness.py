@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
 
 LATE_S = 1.0
 """A judge who is later than this pings again: the answer may lie unread."""
@@ -93,13 +92,6 @@ class Liveness:
         return Verdict.PING
 
 
-class Backlog(NamedTuple):
-    """What waits in a transport above its high water, and how many sends came before."""
-
-    sends: int
-    waiting_bytes: int
-
-
 class Outflow:
     """Whether the peer takes what waits for it.
 
@@ -110,18 +102,17 @@ class Outflow:
     def __init__(self) -> None:
         self.stuck_s = 0.0
         self._looked_s = 0.0
-        self._backlog: Backlog | None = None
+        self._taken_bytes: int | None = None
 
-    def look(self, now_s: float, backlog: Backlog | None) -> bool:
-        """Whether anything has left since the last look; `backlog` is None while no send waits.
+    def look(self, now_s: float, taken_bytes: int | None) -> bool:
+        """Whether anything that waited has left since the last look.
 
-        A look that comes late counts for an ordinary one: whoever slept has not seen what left.
+        `taken_bytes` is what has left in all; None while nothing waits, when that says nothing of the
+        peer. A look that comes late counts for an ordinary one: whoever slept has not seen what left.
         """
-        before, self._backlog = self._backlog, backlog
+        before, self._taken_bytes = self._taken_bytes, taken_bytes
         since_s, self._looked_s = now_s - self._looked_s, now_s
-        has_moved = before is not None and (
-            backlog is None or backlog.sends != before.sends or backlog.waiting_bytes < before.waiting_bytes
-        )
+        has_moved = before is not None and (taken_bytes is None or taken_bytes > before)
         if before is None or has_moved:
             self.stuck_s = 0.0
         else:
@@ -141,19 +132,19 @@ class Watch:
         patience: Patience,
         *,
         is_reading: Callable[[], bool],
-        backlog: Callable[[], Backlog | None],
+        taken_bytes: Callable[[], int | None],
         ping: Callable[[], None],
         give_up: Callable[[Verdict], None],
     ) -> None:
         """`is_reading`: False while our own side does not read, when silence proves nothing.
 
-        `backlog` is as `Outflow.look` takes it. `give_up` is for DEAD and STALLED, and called once.
+        `taken_bytes` is as `Outflow.look` takes it. `give_up` is for DEAD and STALLED, and called once.
         """
         self._loop = asyncio.get_running_loop()
         self.liveness = Liveness(self._loop.time(), patience)
         self._outflow = Outflow()
         self._patience = patience
-        self._backlog = backlog
+        self._taken_bytes = taken_bytes
         self._is_reading = is_reading
         self._ping = ping
         self._give_up = give_up
@@ -164,7 +155,7 @@ class Watch:
 
     def _judge(self) -> None:
         now_s = self._loop.time()
-        has_taken = self._outflow.look(now_s, self._backlog())
+        has_taken = self._outflow.look(now_s, self._taken_bytes())
         if self._outflow.stuck_s >= self._patience.stalled_after_s:
             self._give_up(Verdict.STALLED)
             return
@@ -183,32 +174,3 @@ class Watch:
             self._give_up(Verdict.DEAD)
         else:
             self._judge()
-
-
-class Ear(asyncio.Protocol):
-    """Stands before the protocol of a transport, and tells of every byte that arrives.
-
-    For a library that tells of whole messages only: one may take longer than a peer may be silent.
-    """
-
-    def __init__(self, protocol: asyncio.Protocol, liveness: Liveness) -> None:
-        self._liveness = liveness
-        self._now_s = asyncio.get_running_loop().time
-        self._receive = protocol.data_received
-        self._protocol = protocol
-
-    def data_received(self, data: bytes) -> None:
-        self._liveness.heard_s = self._now_s()
-        self._receive(data)
-
-    def eof_received(self) -> bool | None:
-        return self._protocol.eof_received()
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._protocol.connection_lost(exc)

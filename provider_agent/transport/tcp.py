@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 HIGH_WATER_BYTES = 64 * 1024
-"""What a connection buffers before `send` waits: the most that a control frame ever waits behind."""
+"""What a connection buffers before it is full: the most that a control frame ever waits behind."""
 
 
 def set_low_delay(transport: asyncio.BaseTransport) -> None:

@@ -11,7 +11,7 @@ from provider_agent.agent.connector import Connector, SessionEnd
 from provider_agent.agent.reconnect import CAP_S
 from provider_agent.protocol.frames import AuthFailed
 from provider_agent.transport.channel import ChannelClosed
-from provider_agent.transport.websocket import DialError
+from provider_agent.transport.dialling import DialError
 from tests.fakes.logs import LogLines
 
 

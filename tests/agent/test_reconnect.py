@@ -19,7 +19,7 @@ from provider_agent.agent.reconnect import (
     classify,
 )
 from provider_agent.protocol.frames import AuthFailed
-from provider_agent.transport.websocket import DialError
+from provider_agent.transport.dialling import DialError
 
 
 def chance(seed: int) -> random.Random:

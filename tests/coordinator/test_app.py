@@ -20,7 +20,7 @@ from provider_agent.coordinator.store.base import StoreError, digest
 from provider_agent.coordinator.store.sqlite import DATABASE_FILE, open_sqlite
 from provider_agent.protocol.frames import AuthFailed, Job
 from provider_agent.transport.channel import ChannelClosed
-from provider_agent.transport.websocket import DialOptions, dial
+from provider_agent.transport.dialled import DialOptions, dial
 from tests.fakes.peers import ScriptedAgent
 
 LIMIT_S = 10.0

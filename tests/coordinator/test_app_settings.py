@@ -11,7 +11,7 @@ import pytest
 from provider_agent.coordinator.app import run
 from provider_agent.coordinator.config import load
 from provider_agent.protocol.frames import AuthOk, Job, JobCancel
-from provider_agent.transport.websocket import DialOptions, dial
+from provider_agent.transport.dialled import DialOptions, dial
 from tests.fakes.peers import ScriptedAgent
 
 LIMIT_S = 10.0

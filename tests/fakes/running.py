@@ -10,7 +10,7 @@ from pathlib import Path
 from provider_agent.agent.app import run
 from provider_agent.agent.config import load
 from provider_agent.protocol.frames import Capabilities
-from provider_agent.transport.websocket import AcceptedSocket
+from provider_agent.transport.accepted import AcceptedSocket
 from tests.fakes.engine import FakeEngine
 from tests.fakes.peers import ScriptedCoordinator
 from tests.fakes.servers import websocket_server

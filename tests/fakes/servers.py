@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from provider_agent.transport.accepted import AcceptedSocket, accept
 from provider_agent.transport.liveness import PATIENCE, Patience
-from provider_agent.transport.websocket import AcceptedSocket, accept
 
 
 @asynccontextmanager

@@ -9,8 +9,8 @@ from provider_agent.coordinator.dispatcher import Dispatcher
 from provider_agent.coordinator.events import Event
 from provider_agent.coordinator.session import Enrollment, Peer, Session, SessionTimes
 from provider_agent.protocol.link import Link, Role
+from provider_agent.transport.accepted import accept
 from provider_agent.transport.channel import Channel, ChannelClosed
-from provider_agent.transport.websocket import accept
 
 PATH = "/v1/agents/connect"
 

@@ -17,7 +17,7 @@ from provider_agent.coordinator.http.errors import openai_errors
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.coordinator.store.memory import MemoryStore
 from provider_agent.transport.channel import ChannelClosed
-from provider_agent.transport.websocket import DialError, DialOptions, dial
+from provider_agent.transport.dialled import DialError, DialOptions, dial
 from tests.fakes.agents import CHAT
 from tests.fakes.coordinators import LIMIT_S, until
 from tests.fakes.peers import ScriptedAgent
