@@ -38,7 +38,7 @@ class SendWindow:
         next_seq: of the next new chunk, and so how many were made.
         sent_bytes: payload of all chunks that were made; one that goes again counts once.
         waiting_bytes: entered, and not yet made into chunks.
-        unacked_bytes: made into chunks, and not acknowledged.
+        unacked_bytes: made into chunks, and not acknowledged; never more than `window_bytes`.
     """
 
     __slots__ = (
@@ -46,16 +46,16 @@ class SendWindow:
         "_is_acked",
         "_unacked",
         "_waiting",
-        "_window_bytes",
         "next_seq",
         "sent_bytes",
         "unacked_bytes",
         "waiting_bytes",
+        "window_bytes",
     )
 
     def __init__(self, window_bytes: int | None = WINDOW_BYTES) -> None:
         """`window_bytes` None: the peer acknowledges nothing (protocol 2), so what has left is done with."""
-        self._window_bytes = WINDOW_BYTES if window_bytes is None else max(1, window_bytes)
+        self.window_bytes = WINDOW_BYTES if window_bytes is None else max(1, window_bytes)
         self._is_acked = window_bytes is not None
         self._waiting: deque[bytes | memoryview] = deque()
         self._unacked: deque[bytes | memoryview] = deque()  # the last one is of the chunk before `next_seq`
@@ -71,14 +71,14 @@ class SendWindow:
     @property
     def has_room(self) -> bool:
         """Whether the source may go on."""
-        return self.waiting_bytes + self.unacked_bytes < self._window_bytes
+        return self.waiting_bytes + self.unacked_bytes < self.window_bytes
 
     @property
     def can_send(self) -> bool:
         """Whether `take` has something to give: a chunk that goes again, or new bytes within the window."""
         if self._again_seq != self.next_seq:
             return True
-        return self.waiting_bytes > 0 and self.unacked_bytes < self._window_bytes
+        return self.waiting_bytes > 0 and self.unacked_bytes < self.window_bytes
 
     @property
     def is_drained(self) -> bool:
@@ -105,7 +105,7 @@ class SendWindow:
             seq = self._again_seq
             self._again_seq = seq + 1
             return seq, self._unacked[seq - self.next_seq]
-        data = self._next_payload(min(limit_bytes, self._window_bytes - self.unacked_bytes))  # 2
+        data = self._next_payload(min(limit_bytes, self.window_bytes - self.unacked_bytes))  # 2
         size = len(data)
         self.waiting_bytes -= size
         self.sent_bytes += size
@@ -125,7 +125,7 @@ class SendWindow:
         unacked_bytes = self.unacked_bytes + size
         if (
             size > limit_bytes
-            or unacked_bytes > self._window_bytes
+            or unacked_bytes > self.window_bytes
             or self.waiting_bytes
             or self._again_seq != seq
         ):

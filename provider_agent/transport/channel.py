@@ -1,46 +1,40 @@
-"""A link over a socket: two lanes out, frames in. Knows turns and order, but no WebSocket and no job.
+"""A link over a socket: frames in, control frames and lanes out. Knows turns and order, but no job.
 
 What leaves, and when:
 
-1. Control frames enter at once and leave first, in the order of entry. A peer that makes more and
-   more of them wait is given up. A job that is cancelled while it waits does not leave at all.
-2. Chunks wait in a lane per job, and the lanes take turns. What waits in one lane merges into
-   one frame when its turn comes: up to `MERGED_BYTES`, or `TURN_BYTES` while other lanes wait.
-3. An outcome whose job has chunks waiting enters that job's lane, any other one the control
-   lane. So it never overtakes its own chunks, and never waits for those of others.
-4. A `seq` is taken when its frame is put together, and nothing waits between that and the socket.
+1. What finds the socket free is handed over at once, and all of one turn of the loop is flushed as one write.
+2. While the socket is full everything waits. Then control frames leave first, in the order of entry. A peer
+   that makes more and more of them wait is given up. A job that is cancelled while it waits does not leave.
+3. Then what lanes have to say besides chunks: `job_started`, and outcomes whose chunks have all left.
+4. Then chunks: the lanes take turns. What waits in one lane merges into one frame when its turn comes: up to
+   `MERGED_BYTES`, or `TURN_BYTES` while other lanes wait.
 """
 
 import asyncio
 import contextlib
 from collections import deque
 
-from provider_agent.protocol.codec import decode, encode, encode_chunk
+from provider_agent.protocol.codec import decode, encode
 from provider_agent.protocol.errors import UnknownFrame
 from provider_agent.protocol.frames import Frame, Job, JobCancel, JobChunk, Outcome
 from provider_agent.protocol.link import Link
 from provider_agent.telemetry.logs import get_logger
-from provider_agent.transport.lane import ControlLane, Lane
+from provider_agent.transport.control import ControlLane
+from provider_agent.transport.lane import MERGED_BYTES, Lane
 from provider_agent.transport.socket import ChannelClosed as ChannelClosed  # noqa: PLC0414 - also found here
 from provider_agent.transport.socket import Socket as Socket  # noqa: PLC0414
 
 log = get_logger(__name__)
 
-LANE_BYTES = 256 * 1024
-"""How much of one job waits at most (but for one read of the backend) before `relay` waits, too."""
-
-MERGED_BYTES = 64 * 1024
-"""The largest payload of a chunk frame."""
-
 TURN_BYTES = 16 * 1024
-"""The largest payload of a chunk frame while other jobs wait for their turn."""
+"""The largest payload of a frame while other jobs wait for their turn; more is worth a write at once."""
 
 FLUSH_TIMEOUT_S = 1.0
 """How long a close waits for the frames that were posted before it."""
 
 CONTROL_BYTES = 8 * 1024 * 1024
 """How much control may wait when one more frame enters, of whatever size: some 40,000 refusals. A peer
-that reads never gets near, since we read a few hundred kilobytes of its questions between two sends."""
+that reads never gets near, since we read a few hundred kilobytes of its questions between two writes."""
 
 PROTOCOL_ERROR = 4003
 """Our code for a peer that takes nothing, but goes on asking (protocol.md 10)."""
@@ -48,55 +42,42 @@ PROTOCOL_ERROR = 4003
 _NAMED_UNKNOWN_TYPES = 16  # a peer that invents types must not fill the log
 
 
-class BackpressureTimeout(Exception):
-    """The peer did not take a job's bytes for too long."""
-
-    def __init__(self, job_id: str, timeout_s: float) -> None:
-        super().__init__(job_id, timeout_s)
-        self.job_id = job_id
-        self.timeout_s = timeout_s
-
-    def __str__(self) -> str:
-        return f"the coordinator took no bytes of this job for {self.timeout_s:g} s"
-
-
 class Channel:
-    """One conversation over one socket. Run `write` as a task beside the reader.
+    """One conversation over one socket.
 
     Attributes:
         link: whose turn it is, and which dialect.
+        binary: whether the peer takes chunks in the binary form; to be set before lanes are attached.
         unknown_frames: how many frames were ignored because their type is not known here.
+        is_free, turn: see `Way`.
     """
 
-    def __init__(
-        self,
-        socket: Socket,
-        link: Link,
-        *,
-        lane_bytes: int = LANE_BYTES,
-        backpressure_timeout_s: float = 5.0,
-        flush_timeout_s: float = FLUSH_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, socket: Socket, link: Link, *, flush_timeout_s: float = FLUSH_TIMEOUT_S) -> None:
         self.link = link
+        self.binary = False
         self.unknown_frames = 0
+        self.is_free = not socket.is_full  # and nothing waits but what merges until this turn ends
+        self.turn = 1
         self._socket = socket
-        self._lane_bytes = lane_bytes
-        self._backpressure_timeout_s = backpressure_timeout_s
+        self._send = socket.send
         self._flush_timeout_s = flush_timeout_s
         self._unknown_types: set[str] = set()
         self._control = ControlLane()
-        self._lanes: dict[str, Lane] = {}
+        self._urgent: deque[Lane] = deque()  # those with something else than chunks to send
         self._ready: deque[Lane] = deque()  # those with chunks, in the order of their turns
+        self._lanes: dict[str, Lane] = {}  # attached ones
+        self._next_lanes: dict[str, Lane] = {}  # of a job's next attempt, while the one before is attached
+        self._to_hear: dict[Lane, None] = {}  # in order, and each once
+        self._collected_bytes = 0  # since the last flush
+        self._is_scheduled = False
+        self._is_handing_over = False
         self._closed: ChannelClosed | None = None
-        self._has_writer = False
-        self._sleeper: asyncio.Future[None] | None = None  # the writer waits on it for work
-        self._flushed = asyncio.Event()
+        self._emptied = asyncio.Event()
+        socket.on_room = self._flush
 
     def __repr__(self) -> str:
-        waiting = (
-            f"{len(self._control.waiting)} control, {len(self._ready)} of {len(self._lanes)} lanes waiting"
-        )
-        return f"<Channel {self._closed or waiting}, {self.link!r}>"
+        lanes = f"{len(self._urgent) + len(self._ready)} of {len(self._lanes)} lanes waiting"
+        return f"<Channel {self._closed or f'{len(self._control.waiting)} control, {lanes}'}, {self.link!r}>"
 
     @property
     def protocol(self) -> int:
@@ -152,13 +133,18 @@ class Channel:
         message = encode(frame, self.link.protocol)
         if message is None:
             return
-        if isinstance(frame, Job):
+        if self.is_free:
+            self.send(message)
+        elif isinstance(frame, Job):
             self._control.enter_job(frame.job_id, message)
         else:
             if isinstance(frame, JobCancel):  # it leaves even so: the agent says then that it has no such job
                 self._control.withdraw(frame.job_id)
             self._enter_control(message)
-        self._wake()
+
+    def _outcome_waits(self, job_id: str) -> bool:
+        lane = self._lanes.get(job_id)
+        return lane is not None and lane.outcome is not None
 
     def _enter_control(self, message: bytes) -> None:
         if self._control.waiting_bytes < CONTROL_BYTES:
@@ -169,177 +155,163 @@ class Channel:
         self._end(closed)
         self._socket.abort(closed)
 
-    async def relay(self, job_id: str, data: bytes) -> None:
-        """Send bytes of a job's answer; does not suspend while the job's lane has room.
+    def attach(self, lane: Lane) -> None:
+        """Let the lane's frames leave by this channel; a new attempt waits for the outcome of the old one.
 
         Raises:
-            BackpressureTimeout: the lane stayed full; `data` was not taken.
-            ChannelClosed: the conversation is over.
-        """
-        lane = self._lanes.get(job_id)
-        if lane is None:
-            lane = self._open_lane(job_id)
-        if lane.waiting_bytes >= self._lane_bytes or lane.outcome is not None:
-            lane = await self._lane_with_room(job_id)
-        if not data:
-            return
-        if not lane.chunks:
-            self._ready.append(lane)
-        lane.chunks.append(data)
-        lane.waiting_bytes += len(data)
-        if self._sleeper is not None:
-            self._wake()
-
-    def finish(self, outcome: Outcome) -> None:
-        """Send the end of a job behind whatever waits of it; never waits. It is stamped on leaving.
-
-        An outcome that still waits there, of an earlier attempt, is replaced.
-
-        Raises:
-            LocalTurnError: it is not our turn to say that.
+            LocalTurnError: it is not our turn yet to speak of jobs.
         """
         if self._closed is not None:
             return
-        self.link.send(outcome)
-        lane = self._lanes.get(outcome.job_id) or Lane(outcome.job_id)
-        lane.outcome = outcome
-        if not lane.chunks:
-            self._end_lane(lane)
-            self._wake()
+        self.link.send(JobChunk(job_id=lane.job_id, data=b""))  # asked once, not for each chunk
+        if lane.job_id in self._lanes:
+            self._next_lanes[lane.job_id] = lane
+        else:
+            self._lanes[lane.job_id] = lane
+            lane.attach(self)
 
-    def discard(self, job_id: str) -> Outcome | None:
-        """Drop what waits of a job. An outcome that waited behind it is dropped, too, and returned."""
-        lane = self._lanes.get(job_id)
-        if lane is None:
-            return None
-        if lane.chunks:
-            self._ready.remove(lane)
-            lane.chunks.clear()
-            lane.waiting_bytes = 0
-        unsent, lane.outcome = lane.outcome, None
-        lane.made_room()
-        return unsent
+    # --- out: what lanes call -------------------------------------------------------------
 
-    def _outcome_waits(self, job_id: str) -> bool:
-        lane = self._lanes.get(job_id)
-        return lane is not None and lane.outcome is not None
+    def send(self, message: bytes) -> None:
+        self._send(message)
+        collected_bytes = self._collected_bytes = self._collected_bytes + len(message)
+        if collected_bytes > TURN_BYTES:
+            self._hand_over_at_once()
+        elif not self._is_scheduled:
+            self._schedule()
 
-    def _open_lane(self, job_id: str) -> Lane:
-        """A lane for a job's first bytes; whether it is our turn is asked once, not for each chunk."""
-        if self._closed is not None:
-            raise self._closed.again()
-        self.link.send(JobChunk(job_id=job_id, data=b""))
-        lane = self._lanes[job_id] = Lane(job_id)
-        return lane
+    def enter(self, lane: Lane, size_bytes: int) -> None:
+        if not lane.is_queued:
+            self._queue(lane)
+        if not self.is_free:
+            return  # the socket will tell when it has room
+        self._collected_bytes += size_bytes
+        if self._collected_bytes > TURN_BYTES:
+            self._hand_over_at_once()
+        elif not self._is_scheduled:
+            self._schedule()
 
-    async def _lane_with_room(self, job_id: str) -> Lane:
-        """The job's lane, once it has room. An outcome in it is that of an earlier attempt: it goes first.
+    def withdraw(self, lane: Lane) -> None:
+        if lane.is_queued:
+            lane.is_queued = False
+            (self._urgent if lane in self._urgent else self._ready).remove(lane)
+        self._to_hear.pop(lane, None)
+        if lane.is_settled:
+            self._forget(lane)
 
-        As long as something of the lane leaves now and then, a slow line is not mistaken for a stuck peer.
-        """
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._backpressure_timeout_s) as limit:
-                while True:
-                    lane = self._lanes.get(job_id) or self._open_lane(job_id)
-                    if lane.waiting_bytes < self._lane_bytes and lane.outcome is None:
-                        return lane
-                    lane.room = lane.room or asyncio.Event()
-                    lane.room.clear()
-                    await lane.room.wait()
-                    limit.reschedule(loop.time() + self._backpressure_timeout_s)
-        except TimeoutError:
-            raise BackpressureTimeout(job_id, self._backpressure_timeout_s) from None
-
-    def _wake(self) -> None:
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
+    def tell(self, lane: Lane) -> None:
+        self._to_hear[lane] = None
 
     # --- out: leaving ---------------------------------------------------------------------
 
-    async def write(self) -> None:
-        """Send what enters until the conversation is over; always ends in ChannelClosed."""
-        self._has_writer = True
-        try:
-            while True:
-                await self._send_waiting()
-                await self._sleep()
-        except ChannelClosed as closed:
-            self._end(closed)
-            raise
-        finally:
-            self._has_writer = False
-            self._flushed.set()
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        asyncio.get_running_loop().call_soon(self._end_turn)
 
-    async def _send_waiting(self) -> None:
-        send, control = self._socket.send, self._control.waiting
-        while True:
-            if control:
-                await send(self._control.take())
-            elif self._ready:
-                await send(self._next_chunk())
-            else:
-                return
+    def _end_turn(self) -> None:
+        self._is_scheduled = False
+        self._flush()
 
-    def _next_chunk(self) -> bytes:
-        lane = self._ready.popleft()
-        data = lane.take(TURN_BYTES if self._ready else MERGED_BYTES)
-        seq = lane.seq
-        lane.seq += 1
-        if lane.chunks:
-            self._ready.append(lane)
-        elif lane.outcome is not None:
-            self._end_lane(lane)
-        if lane.room is not None:
-            lane.made_room()
-        return encode_chunk(lane.job_id, seq, data, self.link.protocol)
+    def _flush(self) -> None:
+        """Hand over what waits, then tell the lanes of which something has left."""
+        if self._is_handing_over:
+            return
+        self._hand_over()
+        if self._to_hear:
+            to_hear, self._to_hear = self._to_hear, {}
+            for lane in to_hear:
+                lane.hear()
 
-    def _end_lane(self, lane: Lane) -> None:
-        """Let the outcome leave, and forget the lane."""
-        self._lanes.pop(lane.job_id, None)
-        outcome, lane.outcome = lane.outcome, None
-        message = encode(lane.stamp(outcome), self.link.protocol) if outcome is not None else None
-        if message is not None:
-            self._enter_control(message)
+    def _hand_over_at_once(self) -> None:
+        """Within a write: no lane hears of it before the turn ends."""
+        self._hand_over()
+        if self._to_hear and not self._is_scheduled:
+            self._schedule()
 
-    async def _sleep(self) -> None:
-        self._flushed.set()
+    def _hand_over(self) -> None:
+        """Everything that waits, as long as the socket has room."""
         if self._closed is not None:
-            raise self._closed.again()
-        self._sleeper = asyncio.get_running_loop().create_future()
-        try:
-            await self._sleeper
-        finally:
-            self._sleeper = None
+            return
+        self.turn += 1
+        if self._waits:
+            self._send_waiting()
+        self._flush_socket()
+        self.is_free = not (self._socket.is_full or self._waits)
+
+    def _send_waiting(self) -> None:
+        self._is_handing_over = True
+        while self._waits and self._has_room:
+            message = self._next_message()
+            if message is not None:
+                self._send(message)
+                self._collected_bytes += len(message)
+        self._is_handing_over = False
+        if not self._waits:
+            self._emptied.set()
+
+    def _flush_socket(self) -> None:
+        self._socket.flush()
+        self._collected_bytes = 0
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self._ready or self._urgent or self._control.waiting)
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the socket takes more: it may know only after a flush."""
+        if self._collected_bytes >= MERGED_BYTES or self._socket.is_full:
+            self._flush_socket()
+            return not self._socket.is_full
+        return True
+
+    def _next_message(self) -> bytes | None:
+        if self._control.waiting:
+            return self._control.take()
+        lane = (self._urgent or self._ready).popleft()
+        lane.is_queued = False
+        message = lane.next_message(TURN_BYTES if self._ready else MERGED_BYTES)
+        if not lane.attached:
+            self._forget(lane)
+        elif lane.is_due:
+            self._queue(lane)
+        return message
+
+    def _queue(self, lane: Lane) -> None:
+        lane.is_queued = True
+        (self._urgent if lane.is_urgent else self._ready).append(lane)
+
+    def _forget(self, lane: Lane) -> None:
+        if self._lanes.get(lane.job_id) is lane:
+            del self._lanes[lane.job_id]
+            if lane.job_id in self._next_lanes:
+                self.attach(self._next_lanes.pop(lane.job_id))
 
     # --- the end --------------------------------------------------------------------------
 
     async def close(self, code: int = 1000, reason: str = "", *, within_s: float = 0.0) -> None:
         """Send what waits, for `within_s` or else for a second at most, then say goodbye; never raises."""
-        if self._closed is None:
-            with contextlib.suppress(ChannelClosed, TimeoutError):
-                async with asyncio.timeout(max(within_s, self._flush_timeout_s)):
-                    await self._flush()
+        self._hand_over()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(within_s, self._flush_timeout_s)):
+                while self._waits:
+                    self._emptied.clear()
+                    await self._emptied.wait()
         self._end(ChannelClosed(code, reason, by_us=True))
         await self._socket.close(code, reason)
 
-    async def _flush(self) -> None:
-        """Until nothing waits; without a writer (any more) we are the one who sends."""
-        if not self._has_writer:
-            await self._send_waiting()
-        elif self._sleeper is None or self._sleeper.done():
-            self._flushed.clear()
-            await self._flushed.wait()
-
     def _end(self, closed: ChannelClosed) -> None:
-        """Note the end, once: what waits is dropped, and whoever waits learns of it."""
+        """Note the end, once: control frames that wait are dropped; lanes keep what they have."""
         if self._closed is not None:
             return
         self._closed = closed
-        lanes = tuple(self._lanes.values())
+        self.is_free = False
+        for lane in self._lanes.values():
+            lane.detach()
         self._lanes.clear()
+        self._next_lanes.clear()
+        self._urgent.clear()
         self._ready.clear()
+        self._to_hear.clear()
         self._control.clear()
-        for lane in lanes:
-            lane.made_room()
-        self._wake()
+        self._emptied.set()

@@ -2,22 +2,28 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TypeVar
 
-from provider_agent.transport.channel import ChannelClosed
+from provider_agent.transport.socket import ChannelClosed
 
 
 class MemorySocket:
-    """One end of a `socket_pair`: what is sent here is received there, at once and in order.
+    """One end of a `socket_pair`: what is flushed here is received there, at once and in order.
 
     Attributes:
-        sent: every message that was taken, for tests that look at the wire.
+        sent: every message that was flushed, for tests that look at the wire.
+        writes: how many messages went with each flush that had any.
         closed: how this end was closed, or None while it is open.
+        on_room: see `Socket`.
     """
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
+        self.writes: list[int] = []
         self.closed: ChannelClosed | None = None
+        self.on_room: Callable[[], None] = lambda: None
+        self._collected: list[bytes] = []
         self._peer: MemorySocket | None = None
         self._inbox: deque[bytes] = deque()
         self._news = asyncio.Event()
@@ -33,14 +39,29 @@ class MemorySocket:
             await self._news.wait()
         return self._inbox.popleft()
 
-    async def send(self, message: bytes) -> None:
-        if self.closed is not None:
-            raise self.closed.again()
-        self.sent.append(message)
+    @property
+    def is_full(self) -> bool:
+        return False
+
+    def send(self, message: bytes) -> None:
+        if self.closed is None:
+            self._collected.append(message)
+
+    def flush(self) -> None:
+        collected, self._collected = self._collected, []
+        if collected and self.closed is None:
+            self.writes.append(len(collected))
+            self.deliver(collected)
+
+    def deliver(self, messages: list[bytes]) -> None:
+        """They reach the wire, and the peer if there is one."""
+        self.sent += messages
         if self._peer is not None:
-            self._peer.feed(message)
+            for message in messages:
+                self._peer.feed(message)
 
     async def close(self, code: int, reason: str) -> None:
+        self.flush()
         self.end(ChannelClosed(code, reason, by_us=True))
         if self._peer is not None:
             self._peer.end(ChannelClosed(code, reason))
@@ -69,67 +90,61 @@ class MemorySocket:
 
 
 class StuckSocket(MemorySocket):
-    """Takes nothing until it is released, as a peer does that has stopped reading.
+    """Is full once anything was flushed into it, until it is released: its peer has stopped reading.
 
     Attributes:
-        stuck: set while a message waits to be taken.
+        stuck: set while messages wait in the socket itself.
     """
 
     def __init__(self, *, stuck: bool = True) -> None:
         super().__init__()
         self.stuck = asyncio.Event()
-        self._flows = asyncio.Event()
-        if not stuck:
-            self._flows.set()
+        self._flows = not stuck
+        self._held: list[bytes] = []
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self._held)
+
+    def deliver(self, messages: list[bytes]) -> None:
+        if self._flows:
+            super().deliver(messages)
+        else:
+            self._held += messages
+            self.stuck.set()
 
     def release(self) -> None:
-        self._flows.set()
+        self._flows = True
+        held, self._held = self._held, []
+        self.stuck.clear()
+        if held and self.closed is None:
+            self.deliver(held)
+        self.on_room()
 
     def hold(self) -> None:
-        self._flows.clear()
-
-    async def send(self, message: bytes) -> None:
-        if not self._flows.is_set():
-            self.stuck.set()
-            await self._flows.wait()
-            self.stuck.clear()
-        await super().send(message)
-
-    def end(self, closed: ChannelClosed) -> None:
-        super().end(closed)
-        self._flows.set()
-
-
-class SlowSocket(MemorySocket):
-    """Takes every message, but each takes its time, as on a thin line."""
-
-    def __init__(self, *, takes_s: float) -> None:
-        super().__init__()
-        self._takes_s = takes_s
-
-    async def send(self, message: bytes) -> None:
-        await asyncio.sleep(self._takes_s)
-        await super().send(message)
+        self._flows = False
 
 
 class StepSocket(MemorySocket):
-    """Takes one message for each `step`, so that a test decides what happens between two."""
+    """Has room for one message for each `step`, so that a test decides what happens between two."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._steps = asyncio.Semaphore(0)
+        self._room = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._room <= 0
 
     def step(self, messages: int = 1) -> None:
-        for _ in range(messages):
-            self._steps.release()
+        was_full = self.is_full
+        self._room += messages
+        if was_full and not self.is_full:
+            self.on_room()
 
-    async def send(self, message: bytes) -> None:
-        await self._steps.acquire()
-        await super().send(message)
-
-    def end(self, closed: ChannelClosed) -> None:
-        super().end(closed)
-        self.step(1000)
+    def send(self, message: bytes) -> None:
+        self._room -= 1
+        super().send(message)
 
 
 class SocketThatCloses(MemorySocket):
@@ -139,11 +154,12 @@ class SocketThatCloses(MemorySocket):
         super().__init__()
         self._left = after
 
-    async def send(self, message: bytes) -> None:
+    def send(self, message: bytes) -> None:
         if self._left == 0:
+            self.flush()
             self.drop()
         self._left -= 1
-        await super().send(message)
+        super().send(message)
 
 
 One = TypeVar("One", bound=MemorySocket)
