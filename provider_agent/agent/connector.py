@@ -10,7 +10,7 @@ from provider_agent.agent.reconnect import Backoff, SessionEnd, classify
 from provider_agent.agent.waiting import Waiter, wait_until
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.transport.channel import Socket
-from provider_agent.transport.websocket import DialError
+from provider_agent.transport.dialling import DialError
 
 __all__ = ["Connector", "SessionEnd"]
 
@@ -23,6 +23,7 @@ class Connector:
     Attributes:
         dial: opens a socket; raises DialError.
         serve: runs a session on it to its end.
+        jobs_wait_s: for how long yet there are jobs that a new session would save.
         on_dialled, on_ended: told the result of each dial, and the kind of each session's end.
     """
 
@@ -34,6 +35,7 @@ class Connector:
         clock: Callable[[], float] = time.monotonic,
         wait: Waiter = wait_until,
         source: random.Random | None = None,
+        jobs_wait_s: Callable[[], float] = lambda: 0.0,
         on_dialled: Callable[[str], None] = lambda _: None,
         on_ended: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -42,6 +44,7 @@ class Connector:
         self._clock = clock
         self._wait = wait
         self._backoff = Backoff(source or random.Random())  # noqa: S311 - it spreads load and guards nothing
+        self._jobs_wait_s = jobs_wait_s
         self._on_dialled = on_dialled
         self._on_ended = on_ended
 
@@ -60,7 +63,9 @@ class Connector:
             if verdict.exit_code is not None:
                 _log.error("gave_up", kind=verdict.kind, why=verdict.why, exit_code=verdict.exit_code)
                 return verdict.exit_code
-            wait_s = self._backoff.next_wait_s(verdict, after_healthy=end.was_healthy)
+            wait_s = self._backoff.next_wait_s(
+                verdict, after_healthy=end.was_healthy, jobs_wait_s=self._jobs_wait_s()
+            )
             _log.warning(
                 "not_connected",
                 kind=verdict.kind,

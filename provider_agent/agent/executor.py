@@ -1,44 +1,61 @@
-"""Admits jobs, drives each on its backend, ends each with exactly one outcome; knows no socket and no HTTP.
+"""All jobs of this process: takes each on, has it driven, ends it with exactly one outcome; knows no socket.
 
 The executor belongs to the process and is lent the channel of the present session. What holds
 it together:
 
-1. `submit` and `cancel` never wait: checking for a slot and taking it is one step.
+1. `submit`, `cancel` and `ack` never wait: checking for a slot and taking it is one step.
 2. A running job is a row in `_running` and nothing else; every count is derived from it.
-3. A job's task returns its outcome, and `_end`, called when the task is over, posts it. So a
-   job that is cancelled before its first step has its outcome, too, and none has two.
-4. The task is over only after the backend's connection is closed: then the slot is free.
+3. A job's task returns its outcome, and `_end`, called when the task is over, hands it to the job's
+   lane. So a job that is cancelled before its first step has its outcome, too, and none has two.
+4. The task is over only after the backend's connection is closed and every byte has left: then the
+   slot is free.
+5. A lane outlives sessions. It is kept until the coordinator has acknowledged the outcome, or has
+   not come back in time, or says that it does not know the job.
 """
 
 import asyncio
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from provider_agent.agent.admission import ExecutorLimits, admit
 from provider_agent.agent.budget import TokenBudget
-from provider_agent.agent.outcomes import EndedJob, OutcomeMemory, Outlet, RunningJob, cancelled, refusal
-from provider_agent.agent.routing import Refusal, Route, RoutingTable, with_room
-from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound
+from provider_agent.agent.driver import Driver
+from provider_agent.agent.outcomes import (
+    EndedJob,
+    NoOutlet,
+    OutcomeMemory,
+    Outlet,
+    RunningJob,
+    cancelled,
+    is_told,
+    refusal,
+)
+from provider_agent.agent.pump import Pump
+from provider_agent.agent.resume import KeptLanes
+from provider_agent.agent.routing import Refusal, Route, RoutingTable
 from provider_agent.protocol.errors import BadFrame, ErrorCode
-from provider_agent.protocol.frames import Job, JobStarted, Outcome
+from provider_agent.protocol.frames import (
+    LEGACY_PROTOCOL,
+    Job,
+    Outcome,
+    Resumed,
+    ResumeJob,
+)
+from provider_agent.protocol.window import WINDOW_BYTES, BadAck
 from provider_agent.telemetry.logs import get_logger
-from provider_agent.transport.channel import BackpressureTimeout, ChannelClosed
+from provider_agent.transport.lane import Lane
+
+__all__ = ["Executor", "ExecutorLimits"]
 
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorLimits:
-    """What the operator allows; bytes and seconds."""
+LARGEST_WINDOW_BYTES = 4 * WINDOW_BYTES
+"""More of one job than this is not kept for replay, whatever window the coordinator offers."""
 
-    max_concurrent: int = 8
-    max_job_bytes: int = 32 * 1024 * 1024
-    first_byte_timeout_s: float = 600.0
-    idle_timeout_s: float = 120.0
-    max_tokens_per_minute: int | None = None
-    max_output_tokens: int | None = None
+LEGACY_BACKPRESSURE_S = 5.0
+"""How long a full lane is borne in protocol 2, where it stands in for a window (protocol.md 5)."""
 
 
 class Executor:
@@ -62,15 +79,26 @@ class Executor:
         self.table = table
         self.limits = limits
         self.draining = False
+        self.on_unreachable: Callable[[str], None] = lambda _: None
         self._clock = clock
         self._on_end = on_end
         self._on_refused = on_refused
-        self.on_unreachable: Callable[[str], None] = lambda _: None
+        self._log = log.bind()  # once: to look up the log's present form takes longer than most of a job
+        self._nowhere = NoOutlet()
+        self._channel: Outlet = self._nowhere
         self._running: dict[str, RunningJob] = {}
+        self._driver = Driver(
+            limits,
+            clock=clock,
+            running=self._running.values,
+            on_unreachable=self._unreachable,
+        )
+        self._kept = KeptLanes()
         self._memory = OutcomeMemory()
         self._budget = TokenBudget(limits.max_tokens_per_minute)
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._window_end: asyncio.TimerHandle | None = None
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -81,6 +109,7 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop_all(ErrorCode.AGENT_SHUTDOWN)
+        self._close_window()
         await self._tasks.__aexit__(kind, error, trace)
 
     @property
@@ -88,211 +117,271 @@ class Executor:
         return tuple(self._running.values())
 
     def active_on(self, backend_name: str) -> int:
-        return sum(running.route.backend.name == backend_name for running in self.running)
+        return sum(running.route.backend.name == backend_name for running in self._running.values())
+
+    # --- sessions come and go ---------------------------------------------------------------
+
+    def attach(self, channel: Outlet, resumed: Resumed | None) -> None:
+        """A session is up. Its coordinator knows the jobs that `resumed` lists, and will hear of no other."""
+        self._close_window()
+        self._channel = channel
+        have = {} if resumed is None else {job.job_id: job.have_seq for job in resumed.jobs}
+        for running in self.running:
+            if running.is_wanted and running.job.job_id in have:
+                self._resume(running.lane, have[running.job.job_id])
+            else:
+                self._abandon(running)
+        for kept in self._kept:
+            if kept.lane.job_id in have:
+                self._resume(kept.lane, have[kept.lane.job_id])
+            else:
+                self._kept.drop(kept.lane.job_id)
+        self._note_rest()
+
+    def detach(self, resume_for_s: float) -> None:
+        """The session is over; its coordinator may come back to its jobs for so long, 0 for not at all."""
+        self._close_window()
+        self._channel = self._nowhere
+        if resume_for_s > 0:
+            loop = asyncio.get_running_loop()
+            self._window_end = loop.call_later(resume_for_s, self._give_up)
+            self._note_rest()
+        else:
+            self._give_up()
+
+    def resumable(self) -> tuple[ResumeJob, ...]:
+        """What there is to come back to: jobs that run, and ended ones whose outcome nobody acknowledged."""
+        wanted = [(running.lane, running.job.attempt) for running in self.running if running.is_wanted]
+        kept = [(each.lane, each.attempt) for each in self._kept]
+        return tuple(
+            ResumeJob(job_id=lane.job_id, attempt=attempt, next_seq=lane.window.next_seq)
+            for lane, attempt in wanted + kept
+        )
+
+    @property
+    def resume_left_s(self) -> float:
+        """How long yet the coordinator may come back; 0 while it is here, or is not waited for."""
+        if self._window_end is None:
+            return 0.0
+        return max(0.0, self._window_end.when() - asyncio.get_running_loop().time())
+
+    def _resume(self, lane: Lane, have_seq: int) -> None:
+        """Let the lane go on where the coordinator says that it is; if that cannot be, tell only an end."""
+        try:
+            lane.resume(have_seq)
+        except BadAck as bad:
+            self._log.warning("resume_impossible", job_id=lane.job_id, problem=str(bad))
+            self._break_off(lane)
+        self._channel.attach(lane)
+
+    def _break_off(self, lane: Lane) -> None:
+        running = self._running.get(lane.job_id)
+        if running is not None:
+            self._stop(running, ErrorCode.SESSION_LOST)
+        else:
+            lane.discard()
+            why = "the answer could not be taken up again"
+            lane.finish(refusal(lane.job_id, ErrorCode.SESSION_LOST, why))
+
+    def _give_up(self) -> None:
+        """Nobody will come back to what is left of the last session."""
+        self._close_window()
+        for running in self.running:
+            self._abandon(running)
+        self._kept.clear()
+        self._note_rest()
+
+    def _abandon(self, running: RunningJob) -> None:
+        running.is_wanted = False
+        self._stop(running, ErrorCode.SESSION_LOST)
+
+    def _close_window(self) -> None:
+        if self._window_end is not None:
+            self._window_end.cancel()
+            self._window_end = None
 
     # --- decisions: nothing here waits ----------------------------------------------------
 
-    def submit(self, job: Job, outlet: Outlet) -> None:
+    def submit(self, job: Job) -> None:
         """Start the job, or refuse it, or answer it with what is known of it already."""
         running = self._running.get(job.job_id)
         if running is not None:
-            if job.attempt > running.job.attempt:
-                reason = "an earlier attempt of this job still runs"
-                self._refuse(job, outlet, Refusal(ErrorCode.DUPLICATE_JOB, reason))
+            self._repeat(running, job)
             return
         known = self._memory.outcome(self._clock(), job)
-        if known is not None:
-            outlet.post(known)
+        if known is not None and is_told(known, self._channel.protocol):
+            self._channel.post(known)
             return
+        self._kept.drop(job.job_id)  # nobody who dispatches it anew will ask for its last attempt again
         routes = self._admit(job)
         if isinstance(routes, Refusal):
-            self._refuse(job, outlet, routes)
+            self._refuse(job, routes)
             return
-        self._start(RunningJob(job, outlet, routes, routes[0], self._clock()))
+        self._start(job, routes)
 
-    def refuse_malformed(self, bad: BadFrame, outlet: Outlet) -> None:
+    def refuse_malformed(self, bad: BadFrame) -> None:
         """A job that cannot be read is owed an outcome all the same, once its id is known."""
         if bad.job_id not in self._running:
-            outlet.post(refusal(bad.job_id, ErrorCode.BAD_REQUEST, str(bad)))
+            self._tell(bad.job_id, Refusal(ErrorCode.BAD_REQUEST, str(bad)))
 
-    def cancel(self, job_id: str, outlet: Outlet) -> None:
+    def cancel(self, job_id: str) -> None:
         """Nobody wants the answer: nothing of it leaves any more but its outcome.
 
         1. The job runs: it is stopped.
-        2. It has ended, but its outcome still waits behind its chunks: those are dropped.
-        3. It is not known here, or is over and answered.
+        2. It has ended, but its outcome has not left.
+        3. It is not known to this session, or is over and answered.
         """
         running = self._running.get(job_id)
-        if running is not None:  # 1
+        if running is not None and running.is_wanted:  # 1
             self._stop(running, ErrorCode.CANCELLED)
             return
-        unsent = outlet.discard(job_id)
-        if unsent is not None:  # 2
+        lane = self._kept.lane(job_id)
+        unsent = None if lane is None else lane.discard()
+        if lane is not None and unsent is not None:  # 2
             outcome = cancelled(unsent)
             self._memory.revise(outcome)
-            outlet.finish(outcome)
+            lane.finish(outcome)
         else:  # 3
-            outlet.post(refusal(job_id, ErrorCode.UNKNOWN_JOB, "no such job runs here"))
+            self._tell(job_id, Refusal(ErrorCode.UNKNOWN_JOB, "no such job runs here"))
 
-    def stop_all(self, code: ErrorCode, outlet: Outlet | None = None) -> None:
-        """End what runs (of one session, if `outlet` is given) and say why."""
+    def ack(self, job_id: str, seq: int) -> None:
+        """The coordinator has taken a job's chunks up to `seq`, or its outcome.
+
+        Only a job that it was told nothing about is called unknown: its acknowledgements of an outcome
+        that it has already acknowledged, of a refusal, or of just that answer are met with silence.
+        """
+        running = self._running.get(job_id)
+        lane = self._kept.lane(job_id) if running is None else running.lane
+        if lane is None:
+            if job_id not in self._memory:
+                self._tell(job_id, Refusal(ErrorCode.UNKNOWN_JOB, "no such job is here"))
+            return
+        try:
+            lane.ack(seq)
+        except BadAck as bad:
+            self._log.warning("bad_ack", job_id=job_id, problem=str(bad))
+        if lane.is_settled:
+            self._kept.drop(job_id)
+
+    def stop_all(self, code: ErrorCode) -> None:
+        """End what runs and say why."""
         for running in self.running:
-            if outlet is None or running.outlet is outlet:
-                self._stop(running, code)
+            self._stop(running, code)
 
     async def drain(self, grace_s: float) -> None:
-        """Refuse new jobs, let the running ones finish for `grace_s`, then stop the rest."""
+        """Refuse new jobs, let the running ones finish for `grace_s`, then stop the rest.
+
+        While the coordinator is away, what it has yet to get is waited for, too.
+        """
         self.draining = True
         try:
             async with asyncio.timeout(grace_s):
-                await self._idle.wait()
+                await self._at_rest.wait()
         except TimeoutError:
             self.stop_all(ErrorCode.AGENT_SHUTDOWN)
-            await self._idle.wait()
+            if self._channel is self._nowhere:
+                self._kept.clear()
+            self._note_rest()
+            await self._at_rest.wait()
 
     def _admit(self, job: Job) -> tuple[Route, ...] | Refusal:
-        """The routes that are free for the job; permanent reasons against it before passing ones (I7)."""
-        routes = self.table.routes(job.model_id, job.path)
-        if isinstance(routes, Refusal):
-            return routes
-        if memoryview(job.request).nbytes > self.limits.max_job_bytes:
-            limit = self.limits.max_job_bytes
-            return Refusal(ErrorCode.REQUEST_TOO_LARGE, f"the request is larger than {limit} bytes")
-        if self.draining:
-            return Refusal(ErrorCode.DRAINING, "this agent is leaving")
         wait_s = self._budget.wait_s(self._clock())
-        if wait_s:
-            reason = "this agent has served all the tokens that its operator allows in a minute"
-            return Refusal(ErrorCode.RATE_LIMITED, reason, retry_after_ms=math.ceil(wait_s * 1000))
-        if len(self._running) >= self.limits.max_concurrent:
-            return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots of this agent are taken")
-        return with_room(routes, self._active) or Refusal(
-            ErrorCode.OUT_OF_CAPACITY, "all slots for this model are taken"
-        )
+        running = self._running.values()
+        return admit(job, self.table, self.limits, running, draining=self.draining, wait_s=wait_s)
 
-    def _active(self, route: Route) -> tuple[int, int]:
-        """Jobs on the route's backend, and how many of them with the route's model."""
-        there = [r.route.model.model_id for r in self.running if r.route.backend.name == route.backend.name]
-        return len(there), there.count(route.model.model_id)
+    def _repeat(self, running: RunningJob, job: Job) -> None:
+        """The same job again while it runs: its outcome is the answer, unless this peer will get none.
 
-    def _refuse(self, job: Job, outlet: Outlet, why: Refusal) -> None:
-        log.info("job_refused", job_id=job.job_id, model_id=job.model_id, code=why.code.value)
-        outlet.post(refusal(job.job_id, why.code, why.message, why.retry_after_ms))
+        1. A later attempt of it.
+        2. What runs is stopped for another session, or by a cancel that the dialect ends in silence.
+        """
+        is_silent = running.stopping is ErrorCode.CANCELLED and self._channel.protocol <= LEGACY_PROTOCOL
+        if job.attempt > running.job.attempt or not running.is_wanted or is_silent:
+            self._refuse(job, Refusal(ErrorCode.DUPLICATE_JOB, "an earlier attempt of this job still runs"))
+
+    def _refuse(self, job: Job, why: Refusal) -> None:
+        self._log.info("job_refused", job_id=job.job_id, model_id=job.model_id, code=why.code.value)
+        self._tell(job.job_id, why)
         self._on_refused(why.code)
 
-    def _start(self, running: RunningJob) -> None:
-        self._running[running.job.job_id] = running
-        self._idle.clear()
-        running.task = self._tasks.create_task(self._outcome(running))
+    def _tell(self, job_id: str, why: Refusal) -> None:
+        self._memory.note(job_id)
+        self._channel.post(refusal(job_id, why.code, why.message, why.retry_after_ms))
+
+    def _start(self, job: Job, routes: tuple[Route, ...]) -> None:
+        lane, patience_s = self._way_out(job)
+        pump = Pump(lane, clock=self._clock, patience_s=patience_s)
+        running = RunningJob(job, lane, pump, routes, routes[0], self._clock())
+        running.is_acknowledged = self._channel.protocol > LEGACY_PROTOCOL
+        pump.on_stuck = lambda: self._stop(running, ErrorCode.BACKPRESSURE_TIMEOUT)
+        self._running[job.job_id] = running
+        self._at_rest.clear()
+        self._channel.attach(lane)
+        running.task = self._tasks.create_task(self._driver.outcome(running))
         running.task.add_done_callback(lambda task: self._end(running, task))
 
+    def _way_out(self, job: Job) -> tuple[Lane, float]:
+        """The job's lane, and how long its peer may take nothing of it."""
+        patience_s = self.limits.backpressure_timeout_s
+        if self._channel.protocol <= LEGACY_PROTOCOL:
+            return Lane(job.job_id, window_bytes=None), min(patience_s, LEGACY_BACKPRESSURE_S)
+        offered = WINDOW_BYTES if job.window_bytes is None else job.window_bytes
+        window_bytes = min(offered, LARGEST_WINDOW_BYTES)
+        return Lane(job.job_id, window_bytes=window_bytes, stream_id=job.stream_id), patience_s
+
     def _stop(self, running: RunningJob, code: ErrorCode) -> None:
-        running.outlet.discard(running.job.job_id)
+        running.lane.discard()
         if running.stopping is None and running.task is not None:
             running.stopping = code
             running.task.cancel()
 
     def _end(self, running: RunningJob, task: asyncio.Task[Outcome]) -> None:
-        """The one place where a job leaves `_running`, and the one that posts its outcome."""
+        """The one place where a job leaves `_running`, and the one that hands out its outcome."""
         now_s = self._clock()
+        running.pump.close()
         if running.stopping is not None or task.cancelled():
             code = running.stopping or ErrorCode.AGENT_SHUTDOWN
-            outcome: Outcome = running.failed(now_s, code, "the job was stopped before its end")
+            outcome: Outcome = running.failed(now_s, code, _WHY_STOPPED.get(code, "the job was stopped"))
         else:
             outcome = task.result()
         del self._running[running.job.job_id]
-        if not self._running:
-            self._idle.set()
-        self._memory.keep(now_s, running.job, running.repeated(outcome))
-        running.outlet.finish(outcome)
-        ended = EndedJob.of(running, outcome, now_s)
-        self._budget.spend(now_s, (ended.usage.input_tokens or 0) + (ended.usage.output_tokens or 0))
-        log.info(
+        self._memory.keep(now_s, running.job, outcome)
+        if running.is_wanted:
+            running.lane.finish(outcome)
+            if running.is_acknowledged and not running.lane.is_settled:
+                self._kept.keep(running.lane, running.job.attempt)
+        self._note_rest()
+        self._report(EndedJob.of(running, outcome, now_s), now_s)
+
+    def _unreachable(self, backend_name: str) -> None:
+        self.on_unreachable(backend_name)
+
+    def _note_rest(self) -> None:
+        """Nothing runs, and nothing waits for a coordinator that is away."""
+        if self._running or (self._kept and self._channel is self._nowhere):
+            self._at_rest.clear()
+        else:
+            self._at_rest.set()
+
+    def _report(self, ended: EndedJob, now_s: float) -> None:
+        usage = ended.usage
+        self._budget.spend(now_s, (usage.input_tokens or 0) + (usage.output_tokens or 0))
+        self._log.info(
             "job_ended",
             job_id=ended.job_id,
             model_id=ended.model_id,
             backend=ended.backend,
             code=ended.code.value if ended.code else "done",
-            duration_ms=outcome.duration_ms,
-            output_tokens=ended.usage.output_tokens,
+            duration_ms=round(ended.latency_s * 1000),
+            output_tokens=usage.output_tokens,
         )
         self._on_end(ended)
 
-    # --- driving one job: only bytes wait -------------------------------------------------
 
-    async def _outcome(self, running: RunningJob) -> Outcome:
-        """Run the job to its end; everything that can go wrong becomes the outcome's code."""
-        deadline_ms = running.job.deadline_ms
-        try:
-            async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1000):
-                await self._drive(running)
-        except BackendError as error:
-            return running.failed(self._clock(), error.code, error.message, error)
-        except TimeoutError:
-            return running.failed(
-                self._clock(), ErrorCode.BACKEND_TIMEOUT, f"the job's deadline of {deadline_ms} ms passed"
-            )
-        except BackpressureTimeout as error:
-            return running.failed(self._clock(), ErrorCode.BACKPRESSURE_TIMEOUT, str(error))
-        except ChannelClosed:
-            return running.failed(
-                self._clock(), ErrorCode.SESSION_LOST, "the session ended before the job did"
-            )
-        except Exception:  # the job boundary: a defect of ours ends this job and no other
-            log.exception("job_crashed", job_id=running.job.job_id)
-            return running.failed(self._clock(), ErrorCode.INTERNAL, "a defect in the agent ended the job")
-        return running.done(self._clock())
-
-    async def _drive(self, running: RunningJob) -> None:
-        """Try the routes in order until one answers; a job is bound to the one whose bytes it sent.
-
-        A backend may have filled up since the job was admitted: its limit holds for the second choice, too.
-        """
-        routes = running.routes
-        while True:
-            running.route = routes[0]
-            try:
-                return await self._relay(running, routes[0])
-            except (BackendUnreachable, ModelNotFound) as error:
-                if isinstance(error, BackendUnreachable):
-                    self.on_unreachable(running.route.backend.name)
-                routes = with_room(routes[1:], self._active)
-                if not routes:
-                    raise
-
-    async def _relay(self, running: RunningJob, route: Route) -> None:
-        """The hot path: every byte of the answer passes through the loop below."""
-        job, relay, clock = running.job, running.outlet.relay, self._clock
-        running.opened_s = clock()
-        async with route.backend.open(self._call(job, route)) as reply:
-            running.reply = reply
-            running.outlet.post(
-                JobStarted(
-                    job_id=job.job_id,
-                    backend=route.backend.name,
-                    upstream_model=route.model.model_id,
-                    http_status=reply.http_status,
-                    content_type=reply.content_type,
-                )
-            )
-            async for data in reply:
-                read_s = clock()
-                if running.first_byte_s is None:
-                    running.first_byte_s = read_s
-                await relay(job.job_id, data)
-                running.relayed_bytes += len(data)
-                running.relayed_reads += 1
-                running.stalled_s += clock() - read_s
-
-    def _call(self, job: Job, route: Route) -> Call:
-        first_byte_ms, idle_ms = job.first_byte_timeout_ms, job.idle_timeout_ms
-        limits = self.limits
-        return Call(
-            endpoint=job.path,
-            model=route.model.model_id,
-            body=bytes(job.request),
-            stream=job.stream,
-            first_byte_timeout_s=first_byte_ms / 1000 if first_byte_ms else limits.first_byte_timeout_s,
-            idle_timeout_s=idle_ms / 1000 if idle_ms else limits.idle_timeout_s,
-            max_output_tokens=limits.max_output_tokens,
-        )
+_WHY_STOPPED = {
+    ErrorCode.CANCELLED: "the job was cancelled",
+    ErrorCode.BACKPRESSURE_TIMEOUT: "the coordinator took no bytes of this job for too long",
+    ErrorCode.SESSION_LOST: "the session ended before the job did",
+    ErrorCode.AGENT_SHUTDOWN: "the agent stopped before the job could finish",
+}
+"""One sentence each."""

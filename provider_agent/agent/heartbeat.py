@@ -2,12 +2,11 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC
 
 from provider_agent import __version__
-from provider_agent.agent.waiting import Waiter, wait_until
 from provider_agent.protocol.frames import Heartbeat
 from provider_agent.protocol.vitals import BackendStatus, Failure, HardwarePressure
 from provider_agent.telemetry.rolling import FailedJob, Summary
@@ -80,20 +79,18 @@ async def beat(
     make: Callable[[], Heartbeat],
     interval_s: float,
     clock: Callable[[], float],
-    wake: asyncio.Event,
     *,
-    wait: Waiter = wait_until,
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Post a heartbeat now and at every interval from now on, until cancelled.
 
     The beats stay on one grid: a late one does not move the next, and what was missed in a stall is
-    not made up for. `wake` is answered with a beat at once, and cleared; the grid stays.
+    not made up for.
     """
     started_s = clock()
     while True:
-        wake.clear()
         post(make())
-        await wait(following_s(clock() - started_s, interval_s), wake)
+        await wait(following_s(clock() - started_s, interval_s))
 
 
 def following_s(elapsed_s: float, interval_s: float) -> float:

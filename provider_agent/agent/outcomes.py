@@ -5,13 +5,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import msgspec
-
+from provider_agent.agent.pump import Pump
 from provider_agent.agent.routing import Route
 from provider_agent.backends.base import BackendError, Reply, Usage
 from provider_agent.protocol.errors import ErrorCode, Stage, rule_of
 from provider_agent.protocol.frames import (
+    LEGACY_PROTOCOL,
     MAX_MESSAGE_TEXT,
+    PROTOCOL,
     Frame,
     Job,
     JobDone,
@@ -20,6 +21,7 @@ from provider_agent.protocol.frames import (
     Timings,
     Tokens,
 )
+from provider_agent.transport.lane import Lane
 
 REMEMBER_S = 600.0
 """How long the outcome of a job answers a repeated dispatch of it (I4)."""
@@ -27,14 +29,29 @@ REMEMBER_S = 600.0
 REMEMBER_JOBS = 4096
 """How many outcomes are remembered at most, so that memory stays flat under any load."""
 
+REMEMBER_IDS = 4096
+"""How many ids of jobs that were never run are remembered at most."""
+
 
 class Outlet(Protocol):
-    """Where a job's frames go; a `Channel` is one."""
+    """The way out of this process as long as a session lasts; a `Channel` is one."""
 
+    @property
+    def protocol(self) -> int: ...
     def post(self, frame: Frame) -> None: ...
-    async def relay(self, job_id: str, data: bytes) -> None: ...
-    def finish(self, outcome: Outcome) -> None: ...
-    def discard(self, job_id: str) -> Outcome | None: ...
+    def attach(self, lane: Lane) -> None: ...
+
+
+class NoOutlet:
+    """The way out while there is no session: lanes wait, and refusals are not said."""
+
+    protocol = PROTOCOL
+
+    def post(self, frame: Frame) -> None:
+        """Nobody is there."""
+
+    def attach(self, lane: Lane) -> None:
+        """Nothing to attach it to."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,16 +59,17 @@ class RunningJob:
     """One job that holds a slot; times are of the executor's clock.
 
     Attributes:
-        outlet: the channel that it came by; it is answered there or nowhere.
+        lane: its way out, whichever session there is.
         routes: where it may run, in order.
         route: where it runs now.
         stopping: why it is being stopped, once it is.
-        stalled_s: how long its bytes waited for the coordinator.
-        relayed_reads: in how many pieces its bytes came from the engine.
+        is_wanted: whether anybody will be told of its end.
+        is_acknowledged: whether the peer says what it has received of the job; protocol 2 does not.
     """
 
     job: Job
-    outlet: Outlet
+    lane: Lane
+    pump: Pump
     routes: tuple[Route, ...]
     route: Route
     started_s: float
@@ -59,26 +77,27 @@ class RunningJob:
     reply: Reply | None = None
     stopping: ErrorCode | None = None
     opened_s: float | None = None
-    first_byte_s: float | None = None
-    stalled_s: float = 0.0
-    relayed_bytes: int = 0
-    relayed_reads: int = 0
+    is_wanted: bool = True
+    is_acknowledged: bool = True
 
     @property
     def usage(self) -> Usage:
         return self.reply.usage if self.reply is not None else Usage()
 
     def done(self, now_s: float) -> JobDone:
-        """The outcome of a whole answer."""
-        first, opened = self.first_byte_s, self.opened_s
+        """The outcome of a whole answer, all of which has left."""
+        first, opened, window = self.pump.first_byte_s, self.opened_s, self.lane.window
         return JobDone(
             job_id=self.job.job_id,
             tokens=_tokens(self.usage),
             duration_ms=_milliseconds(now_s - self.started_s),
+            seq=window.next_seq,
+            chunks=window.next_seq,
+            bytes=window.sent_bytes,
             timings=Timings(
                 first_byte_ms=None if first is None else _milliseconds(first - self.started_s),
                 backend_ms=None if opened is None else _milliseconds(now_s - opened),
-                stalled_ms=_milliseconds(self.stalled_s),
+                stalled_ms=_milliseconds(self.pump.stalled_s),
             ),
         )
 
@@ -86,29 +105,21 @@ class RunningJob:
         self, now_s: float, code: ErrorCode, message: str, error: BackendError | None = None
     ) -> JobError:
         """The outcome of an answer that is not whole; `error` adds what the engine said."""
+        usage, window = self.usage, self.lane.window
         return JobError(
             job_id=self.job.job_id,
             error_code=code.value,
             message=message[:MAX_MESSAGE_TEXT],
-            tokens_emitted=self.usage.output_tokens,
-            stage=Stage.BEFORE_FIRST_BYTE if self.first_byte_s is None else Stage.STREAMING,
+            tokens_emitted=usage.output_tokens,
+            bytes_sent=window.sent_bytes,
+            seq=window.next_seq,
+            stage=Stage.BEFORE_FIRST_BYTE if self.pump.first_byte_s is None else Stage.STREAMING,
             retryable=rule_of(code).retryable,
             retry_after_ms=error.retry_after_ms if error else None,
             http_status=error.http_status if error else None,
-            tokens=_tokens(self.usage),
+            tokens=_tokens(usage),
             duration_ms=_milliseconds(now_s - self.started_s),
         )
-
-    def repeated(self, outcome: Outcome) -> Outcome:
-        """The job's outcome as the answer to a repeated dispatch, which gets no chunks with it.
-
-        A whole answer counts what is missing there, so that nobody takes it for an empty one. How the
-        channel merged the pieces is not known here; nor is what left of an answer that failed.
-        """
-        if isinstance(outcome, JobError):
-            return outcome
-        reads = self.relayed_reads
-        return msgspec.structs.replace(outcome, seq=reads, chunks=reads, bytes=self.relayed_bytes)
 
 
 def refusal(job_id: str, code: ErrorCode, message: str, retry_after_ms: int | None = None) -> JobError:
@@ -131,10 +142,21 @@ def cancelled(unsent: Outcome) -> JobError:
         error_code=ErrorCode.CANCELLED.value,
         message="the job was cancelled",
         tokens_emitted=tokens.output if tokens else None,
+        bytes_sent=unsent.bytes if isinstance(unsent, JobDone) else unsent.bytes_sent,
+        seq=unsent.seq,
         stage=Stage.STREAMING,
         retryable=rule_of(ErrorCode.CANCELLED).retryable,
         tokens=tokens,
         duration_ms=unsent.duration_ms,
+    )
+
+
+def is_told(outcome: Outcome, protocol: int) -> bool:
+    """Whether the dialect has a word for this end; protocol 2 passes over some in silence."""
+    return (
+        protocol > LEGACY_PROTOCOL
+        or isinstance(outcome, JobDone)
+        or rule_of(outcome.error_code).legacy is not None
     )
 
 
@@ -168,7 +190,7 @@ class EndedJob:
 
     @classmethod
     def of(cls, running: RunningJob, outcome: Outcome, now_s: float) -> "EndedJob":
-        first = running.first_byte_s
+        first = running.pump.first_byte_s
         return cls(
             job_id=running.job.job_id,
             model_id=running.job.model_id,
@@ -176,7 +198,7 @@ class EndedJob:
             code=ErrorCode(outcome.error_code) if isinstance(outcome, JobError) else None,
             latency_s=now_s - running.started_s,
             first_byte_s=None if first is None else first - running.started_s,
-            relayed_bytes=running.relayed_bytes,
+            relayed_bytes=running.pump.relayed_bytes,
             usage=running.usage,
             is_streamed=running.reply is not None and _is_stream(running.reply.content_type),
         )
@@ -190,13 +212,24 @@ class _Remembered:
 
 
 class OutcomeMemory:
-    """The outcomes of the last minutes, by job id; oldest first."""
+    """The outcomes of the last minutes, by job id, and the ids of jobs that never ran; oldest first."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[str, _Remembered] = OrderedDict()
+        self._never_ran: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __contains__(self, job_id: str) -> bool:
+        """Whether the coordinator was told how this job ended, or that it was refused."""
+        return job_id in self._rows or job_id in self._never_ran
+
+    def note(self, job_id: str) -> None:
+        """The coordinator was told that this job does not run here."""
+        self._never_ran[job_id] = None
+        if len(self._never_ran) > REMEMBER_IDS:
+            self._never_ran.popitem(last=False)
 
     def keep(self, now_s: float, job: Job, outcome: Outcome) -> None:
         self._rows.pop(job.job_id, None)

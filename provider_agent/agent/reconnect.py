@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from provider_agent.protocol.frames import AuthFailed
-from provider_agent.transport.websocket import DialError
+from provider_agent.transport.dialling import DialError
 
 REPLACED = 75
 """Exit code: another agent runs with this identity. systemd must not restart us into a fight."""
@@ -26,6 +26,9 @@ FIRST_WAIT_S = 1.0
 CAP_S = 60.0
 HEALTHY_AFTER_S = 60.0
 """A session that held so long proves that the way is good; a shorter one may be part of a login loop."""
+
+TRIES_TO_RESUME = 4
+"""While jobs wait for a new session, no wait is longer than this part of the time that they have left."""
 
 AT_ONCE_S = (0.0, 0.0)
 DEPLOY_S = (0.0, 5.0)
@@ -127,6 +130,20 @@ def classify(end: SessionEnd) -> Verdict:
     return Verdict(Kind.NETWORK, why)  # 5
 
 
+def outlived_by_jobs(end: SessionEnd) -> bool:
+    """Whether the jobs of an accepted session that ended so wait for the next one (protocol.md 7).
+
+    They do after whatever may be an accident. They do not where nobody will ask for them again:
+
+    1. We are leaving, or have broken off because of what the coordinator said: it counts them as lost.
+    2. This identity is revoked, or lives on in another process.
+    3. An operator took this agent out.
+    """
+    if end.by_us and end.code is not None:  # 1
+        return False
+    return classify(end).kind not in _WITHOUT_RETURN  # 2, 3
+
+
 def _classify_dial(error: DialError) -> Verdict:
     """A refused upgrade may be a proxy in the middle of a deploy: we slow down and never give up."""
     if error.http_status in (_TOO_MANY_REQUESTS, _UNAVAILABLE):
@@ -189,6 +206,9 @@ _CLOSE_CODES: Mapping[int, Verdict] = {
 """What follows from our close codes; in place of `why` stands the remedy."""
 
 
+_WITHOUT_RETURN = frozenset({Kind.REVOKED, Kind.REPLACED, Kind.OPERATOR_DRAIN})
+
+
 class Backoff:
     """How long to wait before the next try.
 
@@ -204,20 +224,26 @@ class Backoff:
         self.failures = 0
         self._source = source
 
-    def next_wait_s(self, verdict: Verdict, *, after_healthy: bool) -> float:
-        """The wait after this end; a wait that the coordinator named is kept, and counts as a try."""
+    def next_wait_s(self, verdict: Verdict, *, after_healthy: bool, jobs_wait_s: float = 0.0) -> float:
+        """The wait after this end; a wait that the coordinator named is kept, and counts as a try.
+
+        For `jobs_wait_s` there is work that a new session would save. Several tries fall into that time:
+        neither our own doubling nor our guess about a refused upgrade (a proxy may be in the middle of a
+        deploy) keeps us away for more than a part of it.
+        """
         if after_healthy:
             self.failures = 0
         is_first = self.failures == 0 and not verdict.in_earnest
         self.failures += 1
-        if verdict.wait_s is None:
-            return self._jittered_s(is_first=is_first)
+        cap_s = max(FIRST_WAIT_S, jobs_wait_s / TRIES_TO_RESUME) if jobs_wait_s > 0 else CAP_S
+        if verdict.wait_s is None or (verdict.kind is Kind.REFUSED and jobs_wait_s > 0):
+            return self._jittered_s(cap_s, is_first=is_first)
         named_s = self._source.uniform(*verdict.wait_s)
-        return named_s if is_first else max(named_s, self._jittered_s(is_first=False))
+        return named_s if is_first else max(named_s, self._jittered_s(cap_s, is_first=False))
 
-    def _jittered_s(self, *, is_first: bool) -> float:
+    def _jittered_s(self, cap_s: float, *, is_first: bool) -> float:
         if is_first:
             return self._source.uniform(0.0, FIRST_WAIT_S)
         doublings = min(max(self.failures - 1, 1), 16)
-        ceiling_s = min(CAP_S, FIRST_WAIT_S * 2.0**doublings)
+        ceiling_s = min(CAP_S, cap_s, FIRST_WAIT_S * 2.0**doublings)
         return self._source.uniform(FIRST_WAIT_S, ceiling_s)

@@ -56,6 +56,11 @@ class Route:
     def endpoints(self) -> frozenset[str]:
         return self.model.endpoints & EMBEDDING_ENDPOINTS if self.model.is_embedding else self.model.endpoints
 
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether it can take any number of jobs at once."""
+        return self.backend.max_concurrent is None and self.model.max_concurrent is None
+
     def limit(self, otherwise: int) -> int:
         """Jobs at once that this route can take."""
         said = (self.backend.max_concurrent, self.model.max_concurrent, otherwise)

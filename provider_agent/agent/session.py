@@ -15,6 +15,8 @@ from provider_agent import __version__
 from provider_agent.agent.connector import SessionEnd
 from provider_agent.agent.executor import Executor
 from provider_agent.agent.identity import Identity
+from provider_agent.agent.reconnect import outlived_by_jobs
+from provider_agent.agent.resume import LastSession
 from provider_agent.protocol.auth import (
     MIN_NONCE_BYTES,
     AuthError,
@@ -22,7 +24,7 @@ from provider_agent.protocol.auth import (
     decode_exact,
     signed_bytes,
 )
-from provider_agent.protocol.errors import BadFrame, ErrorCode, RemoteTurnError
+from provider_agent.protocol.errors import BadFrame, RemoteTurnError
 from provider_agent.protocol.frames import (
     LEGACY_DEADLINE_MS,
     LEGACY_PROTOCOL,
@@ -35,8 +37,11 @@ from provider_agent.protocol.frames import (
     CapabilitiesOk,
     Drain,
     Frame,
+    Heartbeat,
     Job,
+    JobAck,
     JobCancel,
+    Resume,
 )
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.transport.channel import Channel, ChannelClosed
@@ -109,12 +114,15 @@ class Session:
         credentials: Credentials,
         duties: Duties,
         *,
+        last: LastSession | None = None,
         step_limit_s: float = STEP_LIMIT_S,
     ) -> None:
+        """`last` is the session before this one, which may be resumed; it becomes this one."""
         self._channel = channel
         self._executor = executor
         self._credentials = credentials
         self._duties = duties
+        self._last = LastSession() if last is None else last
         self._step_limit_s = step_limit_s
         self._accepted = False
 
@@ -132,16 +140,20 @@ class Session:
         if self._channel.protocol <= LEGACY_PROTOCOL:  # which has no capabilities_ok
             self._duties.on_announced(capabilities.revision)
 
+    def tell(self, frame: Heartbeat) -> None:
+        """Send this now, if the coordinator has let us in."""
+        if self._accepted:
+            self._channel.post(frame)
+
     async def leave(self, within_s: float = 0.0) -> None:
         """Send what still waits, for so long if it must be, then close: the process is going."""
         await self._channel.close(1000, "the agent is leaving", within_s=within_s)
 
     async def run(self) -> SessionEnd:
-        """Serve until the session ends; its jobs end with it."""
+        """Serve until the session ends; jobs may outlive it."""
         end = SessionEnd()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._channel.write())
                 accepted = await self._handshake()
                 interval_ms = max(accepted.heartbeat_interval_ms, SHORTEST_HEARTBEAT_INTERVAL_MS)
                 tasks.create_task(self._duties.beat(self._channel.post, interval_ms / 1000))
@@ -154,10 +166,24 @@ class Session:
         except* (BadFrame, RemoteTurnError, AuthError, TimeoutError) as group:
             reason = str(_first(group)) or f"no answer within {self._step_limit_s:g} s in the handshake"
             end = SessionEnd(PROTOCOL_ERROR, reason, by_us=True, accepted=self._accepted)
+        except* Exception:
+            # The other task boundary: a defect that one coordinator's frames bring to light must not take
+            # the process and its jobs with it. It slows down like any protocol error, and is told in full.
+            log.exception("session_crashed")
+            reason = "a defect in the agent ended the session"
+            end = SessionEnd(PROTOCOL_ERROR, reason, by_us=True, accepted=self._accepted)
         finally:
-            self._executor.stop_all(ErrorCode.SESSION_LOST, self._channel)
+            self._part(end)
             await self._channel.close(end.code or 1000, end.reason)
         return end
+
+    def _part(self, end: SessionEnd) -> None:
+        """Let the executor know what becomes of its jobs. A try that was not accepted leaves them waiting."""
+        refused_for_good = end.auth_failed is not None and not end.auth_failed.retry
+        if self._accepted:
+            self._executor.detach(self._last.window_s if outlived_by_jobs(end) else 0.0)
+        elif refused_for_good:
+            self._executor.detach(0.0)
 
     # --- handshake ------------------------------------------------------------------------
 
@@ -167,7 +193,11 @@ class Session:
         accepted = await self._step(AuthOk)
         self._duties.on_accepted(accepted)
         self._accepted = True
-        self.announce()
+        channel = self._channel
+        self._last.note(accepted, channel.protocol)
+        channel.binary = accepted.binary and channel.protocol > LEGACY_PROTOCOL
+        self.announce()  # before anything of a job is said
+        self._executor.attach(channel, accepted.resumed)
         return accepted
 
     async def _step(self, expected: type[F]) -> F:
@@ -193,7 +223,14 @@ class Session:
             enrollment_code=None if known else own.enrollment_code,
             protocol=PROTOCOL,
             scheme=scheme.value,
+            resume=self._resume(),
         )
+
+    def _resume(self) -> Resume | None:
+        """What we would take up again, if this coordinator speaks of such things."""
+        if self._channel.protocol <= LEGACY_PROTOCOL:
+            return None
+        return self._last.resume(self._executor.resumable(), self._executor.resume_left_s)
 
     # --- serving --------------------------------------------------------------------------
 
@@ -210,11 +247,13 @@ class Session:
         match frame:
             case Job(deadline_ms=None) if self._channel.protocol <= LEGACY_PROTOCOL:
                 job = msgspec.structs.replace(frame, deadline_ms=LEGACY_DEADLINE_MS)
-                self._executor.submit(job, self._channel)
+                self._executor.submit(job)
             case Job():
-                self._executor.submit(frame, self._channel)
+                self._executor.submit(frame)
             case JobCancel(job_id=job_id):
-                self._executor.cancel(job_id, self._channel)
+                self._executor.cancel(job_id)
+            case JobAck(job_id=job_id, seq=seq):
+                self._executor.ack(job_id, seq)
             case CapabilitiesOk(revision=revision, rejected=rejected):
                 for model in rejected:
                     log.warning("model_rejected", model_id=model.model_id, reason=model.reason)
@@ -229,7 +268,7 @@ class Session:
             raise bad
         log.warning("bad_frame", problem=str(bad), job_id=bad.job_id)
         if bad.frame_type == "job" and bad.job_id:
-            self._executor.refuse_malformed(bad, self._channel)
+            self._executor.refuse_malformed(bad)
 
 
 def _first(group: BaseExceptionGroup[E]) -> E:

@@ -1,0 +1,111 @@
+"""Drives one job at a time on its backend, from the call to its last byte; admits none, and ends none."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from provider_agent.agent.admission import ExecutorLimits, free_routes
+from provider_agent.agent.outcomes import RunningJob
+from provider_agent.agent.routing import Route
+from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound
+from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import Job, JobStarted, Outcome
+from provider_agent.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Driver:
+    """How jobs are driven in this process."""
+
+    def __init__(
+        self,
+        limits: ExecutorLimits,
+        *,
+        clock: Callable[[], float],
+        running: Callable[[], Collection[RunningJob]],
+        on_unreachable: Callable[[str], None],
+    ) -> None:
+        """`running` gives what runs at present; `on_unreachable` is told the name of such a backend."""
+        self._limits = limits
+        self._clock = clock
+        self._running = running
+        self._on_unreachable = on_unreachable
+
+    async def outcome(self, running: RunningJob) -> Outcome:
+        """Run the job to its end, or to its deadline."""
+        deadline_ms = running.job.deadline_ms
+        if deadline_ms is None:
+            return await self._result(running)
+        try:
+            async with asyncio.timeout(deadline_ms / 1000):
+                return await self._result(running)
+        except TimeoutError:
+            running.lane.discard()
+            why = f"the job's deadline of {deadline_ms} ms passed"
+            return running.failed(self._clock(), ErrorCode.BACKEND_TIMEOUT, why)
+
+    async def _result(self, running: RunningJob) -> Outcome:
+        """Everything that can go wrong becomes the outcome's code; what came before that still leaves."""
+        failure: BackendError | None = None
+        try:
+            await self._drive(running)
+        except BackendError as error:
+            failure = error
+        except Exception:  # the job boundary: a defect of ours ends this job and no other
+            log.exception("job_crashed", job_id=running.job.job_id)
+            failure = _Defect("a defect in the agent ended the job")
+        await running.pump.drained()
+        if failure is None:
+            return running.done(self._clock())
+        return running.failed(self._clock(), failure.code, failure.message, failure)
+
+    async def _drive(self, running: RunningJob) -> None:
+        """Try the routes in order until one answers; a job is bound to the one whose bytes it sent.
+
+        A backend may have filled up since the job was admitted: its limit holds for the second choice, too.
+        """
+        routes = running.routes
+        while True:
+            running.route = routes[0]
+            try:
+                return await self._relay(running, routes[0])
+            except (BackendUnreachable, ModelNotFound) as error:
+                if isinstance(error, BackendUnreachable):
+                    self._on_unreachable(running.route.backend.name)
+                routes = free_routes(routes[1:], self._running())
+                if not routes:
+                    raise
+
+    async def _relay(self, running: RunningJob, route: Route) -> None:
+        running.opened_s = self._clock()
+        async with route.backend.open(self._call(running.job, route)) as reply:
+            running.reply = reply
+            running.lane.start(
+                JobStarted(
+                    job_id=running.job.job_id,
+                    backend=route.backend.name,
+                    upstream_model=route.model.model_id,
+                    http_status=reply.http_status,
+                    content_type=reply.content_type,
+                )
+            )
+            await running.pump.relay(reply)
+
+    def _call(self, job: Job, route: Route) -> Call:
+        first_byte_ms, idle_ms = job.first_byte_timeout_ms, job.idle_timeout_ms
+        limits = self._limits
+        return Call(
+            endpoint=job.path,
+            model=route.model.model_id,
+            body=bytes(job.request),
+            stream=job.stream,
+            first_byte_timeout_s=first_byte_ms / 1000 if first_byte_ms else limits.first_byte_timeout_s,
+            idle_timeout_s=idle_ms / 1000 if idle_ms else limits.idle_timeout_s,
+            max_output_tokens=limits.max_output_tokens,
+        )
+
+
+class _Defect(BackendError):
+    """No fault of the engine's, but it ends a job in the same way."""
+
+    code = ErrorCode.INTERNAL

@@ -1,0 +1,89 @@
+"""What is kept of ended jobs, and of the last session, until the coordinator has it; decides nothing else."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from provider_agent.protocol.frames import LEGACY_PROTOCOL, AuthOk, Resume, ResumeJob
+from provider_agent.transport.lane import Lane
+
+KEPT_LANES = 4096
+KEPT_BYTES = 64 * 1024 * 1024
+"""How much is kept for a coordinator that acknowledges nothing; beyond that the oldest is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLane:
+    """The lane of a job that has ended, and whose outcome nobody has acknowledged.
+
+    Attributes:
+        size_bytes: what it weighs here: its bytes without acknowledgement when it was put here.
+    """
+
+    lane: Lane
+    attempt: int
+    size_bytes: int
+
+
+class KeptLanes:
+    """Such lanes by job id, oldest first; bounded in number and in bytes."""
+
+    def __init__(self, most_lanes: int = KEPT_LANES, most_bytes: int = KEPT_BYTES) -> None:
+        self._most_lanes = most_lanes
+        self._most_bytes = most_bytes
+        self._rows: OrderedDict[str, KeptLane] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[KeptLane]:
+        return iter(tuple(self._rows.values()))
+
+    def lane(self, job_id: str) -> Lane | None:
+        row = self._rows.get(job_id)
+        return None if row is None else row.lane
+
+    def keep(self, lane: Lane, attempt: int) -> None:
+        self.drop(lane.job_id)
+        size = lane.window.unacked_bytes + lane.window.waiting_bytes
+        self._rows[lane.job_id] = KeptLane(lane, attempt, size)
+        self._bytes += size
+        while len(self._rows) > self._most_lanes or self._bytes > self._most_bytes:
+            self.drop(next(iter(self._rows)))
+
+    def drop(self, job_id: str) -> Lane | None:
+        row = self._rows.pop(job_id, None)
+        if row is None:
+            return None
+        self._bytes -= row.size_bytes
+        return row.lane
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._bytes = 0
+
+
+@dataclass(slots=True)
+class LastSession:
+    """The session that was accepted last, as far as it matters to the next one.
+
+    Attributes:
+        session_id: None where there is none to go back to.
+        window_s: for how long the coordinator waits after a drop; 0 for not at all.
+    """
+
+    session_id: str | None = None
+    window_s: float = 0.0
+
+    def note(self, accepted: AuthOk, protocol: int) -> None:
+        """Protocol 2 has no way back, and a session without a name none either."""
+        can_resume = protocol > LEGACY_PROTOCOL and accepted.session_id is not None
+        self.session_id = accepted.session_id if can_resume else None
+        self.window_s = accepted.resume_window_ms / 1000 if can_resume else 0.0
+
+    def resume(self, jobs: tuple[ResumeJob, ...], left_s: float) -> Resume | None:
+        """What to ask the next session for, while there are `left_s` left to ask in."""
+        if self.session_id is None or left_s <= 0:
+            return None
+        return Resume(session_id=self.session_id, jobs=jobs)
