@@ -24,11 +24,13 @@ from provider_agent.protocol.frames import (
     AuthChallenge,
     AuthOk,
     AuthResponse,
+    BinaryChunk,
     Capabilities,
     CapabilitiesOk,
     Frame,
     Heartbeat,
     Job,
+    JobAck,
     JobCancel,
     JobChunk,
     JobDone,
@@ -38,6 +40,8 @@ from provider_agent.protocol.frames import (
     Metadata,
     ModelOffer,
     Outcome,
+    Resumed,
+    ResumedJob,
     Scheme,
     Tokens,
 )
@@ -60,7 +64,8 @@ class RawPeer:
         self.socket = socket
 
     async def say(self, **members: Any) -> None:
-        await self.socket.send(json.dumps(members).encode())
+        self.socket.send(json.dumps(members).encode())
+        self.socket.flush()
 
     async def hear(self) -> dict[str, Any]:
         async with asyncio.timeout(WAIT_S):
@@ -104,7 +109,8 @@ class _Scripted:
             self.link.send(frame)
             message = encode(frame, self.link.protocol)
             if message is not None:
-                await self.socket.send(message)
+                self.socket.send(message)
+                self.socket.flush()
 
     async def hear(self) -> Frame:
         """The next frame, whatever it is."""
@@ -171,23 +177,54 @@ class Answer:
 class ScriptedCoordinator(_Scripted):
     """The coordinator's side: greets an agent, sends jobs, keeps the answers by job id.
 
-    With `host`, the agent's signature must cover that host, as the agent must have dialled it.
+    With `host`, the agent's signature must cover that host, as the agent must have dialled it. With the
+    `answers` of an earlier session, it goes on with those.
+
+    Attributes:
+        acks: whether it acknowledges what it hears of jobs, at once, to an agent that speaks protocol 3.
     """
 
     role = Role.COORDINATOR
 
-    def __init__(self, socket: Socket, *, protocol: int = PROTOCOL, host: str | None = None) -> None:
+    def __init__(
+        self,
+        socket: Socket,
+        *,
+        protocol: int = PROTOCOL,
+        host: str | None = None,
+        answers: dict[str, Answer] | None = None,
+    ) -> None:
         super().__init__(socket, protocol=protocol)
-        self.answers: dict[str, Answer] = {}
+        self.answers = {} if answers is None else answers
+        self.acks = True
         self._host = host
+        self._streams: dict[int, str] = {}
 
     async def welcome(
-        self, provider_id: str = "prov-1", *, heartbeat_interval_ms: int = 15_000
+        self, provider_id: str = "prov-1", *, heartbeat_interval_ms: int = 15_000, resume_window_ms: int = 0
     ) -> Capabilities:
         """The whole handshake; gives the agent's first capabilities."""
         response = await self.challenge()
         self.check_signature(response)
-        return await self.accept(provider_id, heartbeat_interval_ms=heartbeat_interval_ms)
+        return await self.accept(
+            provider_id, heartbeat_interval_ms=heartbeat_interval_ms, resume_window_ms=resume_window_ms
+        )
+
+    async def welcome_back(self, *, resume_window_ms: int = 60_000) -> AuthResponse:
+        """The handshake with an agent whose last session broke off; it goes on with every job that we know."""
+        response = await self.challenge()
+        assert response.resume is not None
+        listed = [job.job_id for job in response.resume.jobs]
+        resumed = Resumed(
+            jobs=tuple(
+                ResumedJob(job_id=job_id, have_seq=len(self.answers[job_id].chunks) - 1)
+                for job_id in listed
+                if job_id in self.answers
+            ),
+            unknown=tuple(job_id for job_id in listed if job_id not in self.answers),
+        )
+        await self.accept(resume_window_ms=resume_window_ms, resumed=resumed)
+        return response
 
     async def challenge(self, schemes: Sequence[Scheme] = (Scheme.BOUND, Scheme.LEGACY)) -> AuthResponse:
         await self.say(
@@ -200,17 +237,10 @@ class ScriptedCoordinator(_Scripted):
         )
         return await self.expect(AuthResponse)
 
-    async def accept(
-        self, provider_id: str = "prov-1", *, heartbeat_interval_ms: int = 15_000
-    ) -> Capabilities:
-        await self.say(
-            AuthOk(
-                provider_id=provider_id,
-                session_id="session-1",
-                protocol=self._speaks,
-                heartbeat_interval_ms=heartbeat_interval_ms,
-            )
-        )
+    async def accept(self, provider_id: str = "prov-1", **fields: Any) -> Capabilities:
+        """Let the agent in; `fields` are further ones of `auth_ok`."""
+        terms = {"session_id": "session-1", "protocol": self._speaks} | fields
+        await self.say(AuthOk(provider_id=provider_id, **terms))
         capabilities = await self.expect(Capabilities)
         await self.say(CapabilitiesOk(revision=capabilities.revision))
         return capabilities
@@ -227,6 +257,8 @@ class ScriptedCoordinator(_Scripted):
 
     async def dispatch(self, job_id: str, model_id: str = "m", body: object = None, **fields: Any) -> None:
         request = Raw(json.dumps({"messages": []} if body is None else body).encode())
+        if "stream_id" in fields:
+            self._streams[fields["stream_id"]] = job_id
         await self.say(Job(job_id=job_id, model_id=model_id, request=request, **fields))
 
     async def cancel(self, job_id: str) -> None:
@@ -234,9 +266,18 @@ class ScriptedCoordinator(_Scripted):
 
     async def hear(self) -> Frame:
         frame = await super().hear()
+        if isinstance(frame, BinaryChunk):
+            frame = JobChunk(job_id=self._streams[frame.stream_id], data=frame.data, seq=frame.seq)
         if isinstance(frame, JobStarted | JobChunk | JobDone | JobError):
             self.answers.setdefault(frame.job_id, Answer()).take(frame)
+            if self.acks and not isinstance(frame, JobStarted) and self.link.protocol > LEGACY_PROTOCOL:
+                await self.ack(frame)
         return frame
+
+    async def ack(self, frame: JobChunk | Outcome) -> None:
+        """Say that this was taken, and all before it; a refusal has nothing to acknowledge."""
+        if frame.seq is not None:
+            await self.say(JobAck(job_id=frame.job_id, seq=frame.seq))
 
     async def answer(self, job_id: str) -> Answer:
         """All that comes of one job, up to its outcome; other frames are kept where they belong."""
