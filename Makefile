@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines lint format types check bench lock clean
+.PHONY: help demo test test-engines lint format types check chaos bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ types: $(DEV_STAMP) ## mypy strict over source and tests
 	$(BIN)/mypy
 
 check: lint types test ## all that must be green before a commit
+
+chaos: $(DEV_STAMP) ## both programs through simulated faults: make chaos SEEDS=10000 [FIRST=0]
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0)
 
 bench: $(DEV_STAMP) ## the benchmarks, each a ratio to a baseline in the same run
 	$(BIN)/python benchmarks/relay.py

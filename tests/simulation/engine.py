@@ -12,7 +12,6 @@ from provider_agent.backends.base import (
     BackendModel,
     BackendUnreachable,
     Call,
-    FirstByteTimeout,
     IdleTimeout,
     StreamFailed,
     StreamTruncated,
@@ -53,11 +52,14 @@ class Answering:
     http_status = 200
     content_type = "text/event-stream"
 
-    def __init__(self, question: Question, rng: random.Random, fails: BackendError | None) -> None:
+    def __init__(
+        self, question: Question, rng: random.Random, story: Story, fails: BackendError | None
+    ) -> None:
         self.usage = Usage()
         self.paused = False
         self._question = question
         self._rng = rng
+        self._story = story
         self._fails = fails
         self._fails_at = rng.randrange(question.pieces + 1)
         self._go_on = asyncio.Event()
@@ -76,11 +78,12 @@ class Answering:
             await self._fail(self._fails)
 
     async def _fail(self, error: BackendError) -> None:
-        if isinstance(error, IdleTimeout | FirstByteTimeout):
+        if isinstance(error, IdleTimeout):
             await asyncio.sleep(self._rng.uniform(1.0, 20.0))
         raise error
 
     def pause(self) -> None:
+        self._story.counts["engine paused"] += 1
         self._go_on.clear()
 
     def resume(self) -> None:
@@ -124,7 +127,7 @@ class SimulatedEngine:
             await asyncio.sleep(self._rng.choice((0.0, 0.05, 2.0)) * self._rng.random())
             if self._rng.random() < self.trouble / 2:
                 raise self._rng.choice((BackendUnreachable("refused"), BackendLoading("loading")))
-            yield Answering(Question.of(call.body), self._rng, self._misfortune())
+            yield Answering(Question.of(call.body), self._rng, self._story, self._misfortune())
         finally:
             try:
                 await self._hang_up()
@@ -143,6 +146,5 @@ class SimulatedEngine:
                 StreamTruncated("cut"),
                 StreamFailed("said so"),
                 IdleTimeout("silent"),
-                FirstByteTimeout("silent from the start"),
             )
         )

@@ -45,7 +45,9 @@ class End:
                 await self._reader
             finally:
                 self._reader = None
-        return self._inbox.popleft()
+        message = self._inbox.popleft()
+        self._wire.on_read(self._side, message)
+        return message
 
     def send(self, message: bytes) -> None:
         if self.closed is None:
@@ -90,7 +92,7 @@ class Wire:
 
     Attributes:
         in_flight_bytes: what each side has sent that has not arrived.
-        on_carry: told of each message that a side sends, for those who watch.
+        on_carry, on_read: told of each message that a side sends, or reads, for those who watch.
     """
 
     def __init__(self, name: str, latency_s: Callable[[], float]) -> None:
@@ -98,6 +100,7 @@ class Wire:
         self.ends: dict[Side, End] = {"agent": End(self, "agent"), "coordinator": End(self, "coordinator")}
         self.in_flight_bytes: dict[Side, int] = {"agent": 0, "coordinator": 0}
         self.on_carry: Callable[[Side, bytes], None] = lambda _side, _message: None
+        self.on_read: Callable[[Side, bytes], None] = lambda _side, _message: None
         self._latency_s = latency_s
         self._loop = asyncio.get_running_loop()
         self._arrives_s: dict[Side, float] = {"agent": 0.0, "coordinator": 0.0}

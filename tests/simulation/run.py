@@ -1,0 +1,201 @@
+"""One run from one seed: agents, a coordinator, clients, and trouble; then the promises are checked."""
+
+import asyncio
+import random
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from provider_agent.agent.config import AgentConfig
+from provider_agent.coordinator.dispatcher import DispatchLimits
+from tests.simulation.agents import Machine, configuration
+from tests.simulation.clients import Client
+from tests.simulation.deployment import Deployment
+from tests.simulation.loop import Stalled, run_virtually
+from tests.simulation.network import Wire
+from tests.simulation.story import Broken, Story
+
+TROUBLE_S = 40.0
+"""For so long clients come, and things go wrong."""
+
+PATIENCE_S = 900.0
+"""By then every client has its end: the longest way there is many attempts with waits between them."""
+
+QUIET_S = 150.0
+"""After that nobody holds anything any more: resume windows and grace times are over."""
+
+Fault = Callable[[], Awaitable[None]]
+
+
+class Run:
+    """What one seed makes of the world."""
+
+    def __init__(self, seed: int, configs: list[AgentConfig], tasks: asyncio.TaskGroup, story: Story) -> None:
+        self.story = story
+        self._rng = rng = random.Random(seed)  # noqa: S311 - the dice of a test
+        self._tasks = tasks
+        limits = DispatchLimits(queue_max_wait_s=30.0, resume_window_s=rng.choice((60.0, 60.0, 5.0)))
+        self._deployment = Deployment(limits, rng, story, tasks)
+        self._machines = [
+            Machine(f"a{number}", rng.choice(configs), rng=rng, story=story, tasks=tasks)
+            for number in range(rng.randint(1, 3))
+        ]
+        for machine in self._machines:
+            machine.dial = self._deployment.dial
+        self._clients: list[Client] = []
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def play(self) -> None:
+        for machine in self._machines:
+            machine.start()
+        await asyncio.sleep(1.0)  # most are connected by then
+        trouble = self._tasks.create_task(self._trouble(self._rng.randint(0, 8)))
+        await self._come_and_ask(self._rng.randint(4, 14))
+        await asyncio.wait({trouble})
+        trouble.result()
+        for machine in self._machines:
+            machine.start()
+        await self._wait_for_clients()
+        await asyncio.sleep(QUIET_S)
+        self._check_that_nothing_is_left()
+        await self._stop()
+
+    # --- what happens ---------------------------------------------------------------------
+
+    async def _come_and_ask(self, count: int) -> None:
+        for number in range(count):
+            await asyncio.sleep(
+                self._rng.choice((0.0, 0.0, 1.0)) * self._rng.uniform(0, TROUBLE_S / count * 2)
+            )
+            client = Client.by_the_dice(number, self._rng)
+            self._clients.append(client)
+            self._asking.add(self._tasks.create_task(client.ask(self._deployment.current, self.story)))
+
+    async def _trouble(self, count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(self._rng.uniform(0, TROUBLE_S / count))
+            fault = self._rng.choice(self._faults())
+            self.story.counts[f"fault: {_name(fault)}"] += 1
+            await fault()
+
+    def _faults(self) -> list[Fault]:
+        machine = self._rng.choice(self._machines)
+        faults: list[Fault] = [partial(self._kill, machine), partial(self._terminate, machine)]
+        faults += [self._deployment.crash, partial(self._deployment.replace, self._rng.uniform(0, 20))]
+        wire = self._deployment.wires.get(machine.name)
+        if wire is not None and wire.is_open:
+            faults += [partial(self._hurt, wire, way) for way in self._ways_to_hurt(wire)] * 3
+        return faults
+
+    def _ways_to_hurt(self, wire: Wire) -> list[Callable[[], None]]:
+        late_s = self._rng.uniform(0, 9)
+        return [
+            wire.cut,
+            partial(wire.cut_for, "agent", late_s),
+            partial(wire.cut_for, "coordinator", late_s),
+            wire.go_silent,
+            partial(wire.stall, "agent", self._rng.uniform(0, 35)),
+            partial(wire.stall, "coordinator", self._rng.uniform(0, 35)),
+        ]
+
+    async def _hurt(self, wire: Wire, way: Callable[[], None]) -> None:
+        self.story.tell(wire.name, way)
+        way()
+
+    async def _kill(self, machine: Machine) -> None:
+        wire = self._deployment.wires.get(machine.name)
+        if wire is not None:
+            wire.cut()
+        await machine.kill()
+        await asyncio.sleep(self._rng.uniform(0, 5))
+        machine.start()
+
+    async def _terminate(self, machine: Machine) -> None:
+        machine.terminate()
+        await asyncio.sleep(self._rng.uniform(0, 40))
+        machine.start()
+
+    async def _stop(self) -> None:
+        for machine in self._machines:
+            await machine.kill()
+        await self._deployment.stop()
+
+    # --- what must be true ----------------------------------------------------------------
+
+    async def _wait_for_clients(self) -> None:
+        if self._asking:
+            _, late = await asyncio.wait(self._asking, timeout=PATIENCE_S)
+            self.story.demand(not late, f"{len(late)} clients have no end after {PATIENCE_S:g} s")
+        for client in self._clients:
+            self.story.demand(client.is_over, f"client {client.number} is not over")
+
+    def _check_that_nothing_is_left(self) -> None:
+        dispatcher, demand = self._deployment.current.dispatcher, self.story.demand
+        view = dispatcher.view()
+        demand(view.running_jobs == 0, f"the coordinator counts {view.running_jobs} jobs for nobody")
+        demand(view.waiting_jobs == 0, f"the coordinator lets {view.waiting_jobs} jobs wait for nobody")
+        for machine in self._machines:
+            demand(machine.engine.open_jobs == 0, f"{machine.engine.name} works for nobody")
+            agent = machine.agent
+            if agent is None:
+                demand(machine.exit_codes, f"{machine.name} ended without an exit code")
+                continue
+            jobs = agent.executor_for_tests
+            demand(not jobs.running, f"{machine.name} runs {jobs.running}")
+            demand(not jobs.resumable(), f"{machine.name} keeps {jobs.resumable()}")
+        present = sum(machine.agent is not None for machine in self._machines)
+        demand(view.agents == present, f"{present} agents run, and the coordinator has {view.agents}")
+
+
+def _name(fault: Fault) -> str:
+    what = fault.args[-1] if isinstance(fault, partial) and fault.args else fault
+    called = what if not isinstance(what, Machine | float) else fault
+    called = called.func if isinstance(called, partial) else called
+    return getattr(called, "__name__", "").strip("_")
+
+
+async def _run(seed: int, configs: list[AgentConfig], stories: list[Story]) -> None:
+    story = Story(asyncio.get_running_loop().time)
+    stories.append(story)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            await Run(seed, configs, tasks, story).play()
+    except* Broken as group:
+        raise group.exceptions[0] from None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one seed.
+
+    Attributes:
+        broken: the promise that was not kept, and the story of it; empty when all were.
+        counts: what happened, so that it can be seen whether the dice fall on everything.
+    """
+
+    seed: int
+    broken: str
+    counts: Mapping[str, int]
+
+
+def simulate(seed: int, configs: list[AgentConfig]) -> Result:
+    """Play one seed."""
+    stories: list[Story] = []
+    broken = ""
+    try:
+        run_virtually(_run(seed, configs, stories))
+    except (Broken, Stalled, ExceptionGroup) as error:
+        why = "".join(traceback.format_exception(error)) if isinstance(error, ExceptionGroup) else repr(error)
+        broken = f"seed {seed}: {why}\n{stories[0]}"
+    return Result(seed, broken, dict(stories[0].counts))
+
+
+def usual_configs() -> list[AgentConfig]:
+    """Agents with few slots and with more."""
+    return [
+        configuration(
+            PROVIDER_AGENT__LIMITS__MAX_CONCURRENT=str(slots), PROVIDER_AGENT__LIMITS__SHUTDOWN_GRACE_S="10"
+        )
+        for slots in (1, 2, 4)
+    ]
