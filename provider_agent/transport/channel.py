@@ -196,8 +196,6 @@ class Channel:
             lane.is_queued = False
             (self._urgent if lane in self._urgent else self._ready).remove(lane)
         self._to_hear.pop(lane, None)
-        if lane.is_settled:
-            self._forget(lane)
 
     def tell(self, lane: Lane) -> None:
         self._to_hear[lane] = None

@@ -116,7 +116,7 @@ class Lane:
 
     def __repr__(self) -> str:
         way = "attached" if self.attached else "detached"
-        return f"<Lane {self.job_id} {way}, {self.window!r}, outcome {self.outcome!r}>"
+        return f"<Lane {self.job_id}, {way}, {self.window!r}, outcome {self.outcome!r}>"
 
     # --- what the job does ----------------------------------------------------------------
 
@@ -177,7 +177,6 @@ class Lane:
         if self._was_said and seq == window.next_seq:
             self.is_settled = True
             self.discard()
-            self.detach()
         elif window.ack(seq):
             self._enter(0)
             if self._wants_room and window.has_room:

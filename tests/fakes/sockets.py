@@ -147,6 +147,14 @@ class StepSocket(MemorySocket):
         super().send(message)
 
 
+class SocketThatIsFullUntilFlushed(MemorySocket):
+    """Takes itself for full as soon as anything is collected, and has room again once it is flushed."""
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self._collected)
+
+
 class SocketThatCloses(MemorySocket):
     """Takes so many messages, and is lost at the next one."""
 

@@ -1,10 +1,9 @@
-"""The two lanes of a channel: who goes first, what merges, what waits, and how it all ends."""
+"""What leaves a channel and when: at once, in turns, merged, in order; what comes in; and how it all ends."""
 
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 
 import pytest
 from msgspec import Raw
@@ -12,6 +11,7 @@ from msgspec import Raw
 from provider_agent.protocol.codec import decode, encode
 from provider_agent.protocol.errors import BadFrame, LocalTurnError, RemoteTurnError
 from provider_agent.protocol.frames import (
+    BinaryChunk,
     Frame,
     Heartbeat,
     Job,
@@ -19,23 +19,18 @@ from provider_agent.protocol.frames import (
     JobChunk,
     JobDone,
     JobError,
+    JobStarted,
     Tokens,
 )
 from provider_agent.protocol.link import Link, Role
 from provider_agent.telemetry import logs
-from provider_agent.transport.channel import (
-    CONTROL_BYTES,
-    MERGED_BYTES,
-    TURN_BYTES,
-    BackpressureTimeout,
-    Channel,
-    ChannelClosed,
-)
+from provider_agent.transport.channel import CONTROL_BYTES, TURN_BYTES, Channel, ChannelClosed
+from provider_agent.transport.lane import MERGED_BYTES, Lane
 from tests.fakes.peers import serving_link
 from tests.fakes.sockets import (
     MemorySocket,
-    SlowSocket,
     SocketThatCloses,
+    SocketThatIsFullUntilFlushed,
     StepSocket,
     StuckSocket,
     join,
@@ -44,6 +39,7 @@ from tests.fakes.sockets import (
 
 DONE = JobDone(job_id="j", tokens=Tokens.of(1, 2), duration_ms=3)
 BEAT = Heartbeat(queue_depth=0)
+STARTED = JobStarted(job_id="j", backend="b", upstream_model="m", http_status=200, content_type="text/plain")
 
 
 def failed(job_id: str, code: str = "internal") -> JobError:
@@ -54,21 +50,26 @@ def frames_of(messages: Iterable[bytes]) -> list[Frame]:
     return [decode(message, Role.AGENT) for message in messages]
 
 
-def agent_channel(socket: MemorySocket, *, protocol: int = 3, **limits: float) -> Channel:
-    return Channel(socket, serving_link(Role.AGENT, protocol), **limits)  # type: ignore[arg-type]
+def chunks_of(socket: MemorySocket) -> list[JobChunk]:
+    return [frame for frame in frames_of(socket.sent) if isinstance(frame, JobChunk)]
 
 
-@asynccontextmanager
-async def writing(channel: Channel) -> AsyncIterator[asyncio.Task[None]]:
-    """The channel's writer runs; at the end it has ended with the conversation and not otherwise."""
-    writer = asyncio.create_task(channel.write())
-    try:
-        yield writer
-    finally:
-        await channel.close()
-        async with asyncio.timeout(5):
-            with pytest.raises(ChannelClosed):
-                await writer
+def kinds_of(socket: MemorySocket) -> list[str]:
+    return [type(frame).__name__ for frame in frames_of(socket.sent)]
+
+
+def agent_channel(socket: MemorySocket, *, protocol: int = 3, flush_timeout_s: float = 1.0) -> Channel:
+    return Channel(socket, serving_link(Role.AGENT, protocol), flush_timeout_s=flush_timeout_s)
+
+
+def lane_on(channel: Channel, job_id: str = "j", *, window_bytes: int | None = 1 << 20) -> Lane:
+    lane = Lane(job_id, window_bytes=window_bytes)
+    channel.attach(lane)
+    return lane
+
+
+def job_of(job_id: str, size: int = 1) -> Job:
+    return Job(job_id=job_id, model_id="m", request=Raw(b'{"x":"' + b"x" * size + b'"}'))
 
 
 @pytest.fixture
@@ -89,78 +90,91 @@ async def turns(count: int = 3) -> None:
 
 
 async def test_an_answer_arrives_whole_numbered_and_before_its_outcome() -> None:
-    """Chunks are numbered from 0 as they leave, and the outcome counts what left (field note 15)."""
+    """From one end to the other, turn by turn (field note 15)."""
     ours, theirs = socket_pair()
     channel, peer = agent_channel(ours), Channel(theirs, serving_link(Role.COORDINATOR))
-    async with writing(channel):
-        for part in (b"Hel", b"lo"):
-            await channel.relay("j", part)
-            await turns()
-        channel.finish(DONE)
-        got = [await peer.receive() for _ in range(3)]
+    lane = lane_on(channel)
+    lane.start(STARTED)
+    for part in (b"Hel", b"lo"):
+        lane.write(part)
+        await turns()
+    lane.finish(DONE)
+    got = [await peer.receive() for _ in range(4)]
 
     assert got == [
+        STARTED,
         JobChunk(job_id="j", data=b"Hel", seq=0),
         JobChunk(job_id="j", data=b"lo", seq=1),
         JobDone(job_id="j", tokens=Tokens.of(1, 2), duration_ms=3, seq=2, chunks=2, bytes=5),
     ]
 
 
-async def test_an_outcome_without_a_byte_is_stamped_with_zeros() -> None:
-    """A job that failed before its first byte says so in numbers."""
+async def test_all_frames_of_one_turn_leave_in_one_write() -> None:
+    """However many jobs and control frames there are; and nothing waits longer than that."""
     socket = MemorySocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        channel.finish(failed("j"))
+    lanes = [lane_on(channel, f"j{number}") for number in range(20)]
+    for lane in lanes:
+        lane.write(b"token")
+    channel.post(BEAT)
+    lanes[0].finish(DONE)
+    await turns(1)
 
-    assert frames_of(socket.sent) == [
-        JobError(job_id="j", error_code="internal", message="m", seq=0, bytes_sent=0)
-    ]
+    assert socket.writes == [22]
 
 
-async def test_a_failed_answer_counts_bytes_apart_from_tokens() -> None:
-    """`bytes_sent` is what the channel sent; `tokens_emitted` stays what the engine said (field note 13)."""
+async def test_what_is_worth_a_write_does_not_wait_for_the_turn_to_end() -> None:
+    """Above 16 KiB the next bytes find the cache cold and the kernel idle."""
+    socket = MemorySocket()
+    lane = lane_on(agent_channel(socket))
+    lane.write(b"x" * TURN_BYTES)
+
+    assert socket.writes == [1]
+
+
+async def test_many_small_pieces_of_one_turn_are_written_as_soon_as_they_are_worth_it() -> None:
+    """They merge until then."""
+    socket = MemorySocket()
+    lane = lane_on(agent_channel(socket))
+    for _ in range(200):
+        lane.write(b"x" * 100)
+    before_the_end = len(socket.writes)
+    await turns(1)
+
+    assert before_the_end == 1
+    assert b"".join(chunk.data for chunk in chunks_of(socket)) == b"x" * 20_000
+    assert len(chunks_of(socket)) <= 5
+
+
+async def test_numbers_start_again_for_a_new_attempt_and_nothing_of_the_old_one_is_kept() -> None:
+    """An ended job leaves no trace in the channel (field note 47)."""
     socket = MemorySocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        await channel.relay("j", b"x" * 1000)
-        channel.finish(JobError(job_id="j", error_code="internal", message="m", tokens_emitted=7))
-    outcome = frames_of(socket.sent)[-1]
+    for _ in range(2):
+        lane = lane_on(channel)
+        lane.write(b"x")
+        lane.finish(DONE)
+        await turns()
 
-    assert isinstance(outcome, JobError)
-    assert (outcome.tokens_emitted, outcome.bytes_sent, outcome.seq) == (7, 1000, 1)
-
-
-async def test_numbers_start_again_for_a_new_attempt() -> None:
-    """A finished lane is forgotten, so that nothing is kept for ended jobs."""
-    socket = MemorySocket()
-    channel = agent_channel(socket)
-    async with writing(channel):
-        for _ in range(2):
-            await channel.relay("j", b"x")
-            channel.finish(DONE)
-    chunks = [frame for frame in frames_of(socket.sent) if isinstance(frame, JobChunk)]
-
-    assert [chunk.seq for chunk in chunks] == [0, 0]
+    assert [chunk.seq for chunk in chunks_of(socket)] == [0, 0]
     assert channel._lanes == {}
 
 
-async def test_relay_does_not_suspend_while_there_is_room() -> None:
-    """The hot path costs no turn of the loop."""
-    channel = agent_channel(MemorySocket())
-    step = channel.relay("j", b"x")
-    with pytest.raises(StopIteration):
-        step.send(None)
-
-
-async def test_an_empty_chunk_is_no_frame() -> None:
-    """Nothing is nothing to say."""
+async def test_chunks_are_binary_where_that_was_agreed() -> None:
+    """For jobs that have a number; all else stays text."""
     socket = MemorySocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        await channel.relay("j", b"")
+    channel.binary = True
+    lane = Lane("j", stream_id=3)
+    channel.attach(lane)
+    lane.write(b"x")
+    lane_on(channel, "k").write(b"y")
+    await turns()
 
-    assert socket.sent == []
+    assert frames_of(socket.sent) == [
+        BinaryChunk(stream_id=3, seq=0, data=b"x"),
+        JobChunk(job_id="k", seq=0, data=b"y"),
+    ]
 
 
 # --- merging and turns -------------------------------------------------------------------
@@ -170,140 +184,217 @@ async def test_waiting_chunks_of_one_job_merge() -> None:
     """While the socket is busy small reads become one frame."""
     socket = StuckSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        for number in range(100):
-            await channel.relay("j", b"%03d " % number)
-        socket.release()
-    beat, chunk = frames_of(socket.sent)
+    lane = lane_on(channel)
+    channel.post(BEAT)
+    await socket.stuck.wait()
+    for number in range(100):
+        lane.write(b"%03d " % number)
+        await asyncio.sleep(0)
+    socket.release()
+    await turns()
 
-    assert beat == BEAT
-    assert isinstance(chunk, JobChunk)
-    assert chunk.data == b"".join(b"%03d " % number for number in range(100))
+    assert frames_of(socket.sent) == [
+        BEAT,
+        JobChunk(job_id="j", seq=0, data=b"".join(b"%03d " % number for number in range(100))),
+    ]
 
 
 async def test_a_merged_frame_has_a_limit() -> None:
     """64 KiB at most, also when one read was larger."""
-    socket = StuckSocket()
-    channel = agent_channel(socket, lane_bytes=10**6)
+    socket = MemorySocket()
+    lane = lane_on(agent_channel(socket))
     parts = [b"a" * 40_000, b"b" * 40_000, b"c" * 150_000, b"d"]
-    async with writing(channel):
-        for part in parts:
-            await channel.relay("j", part)
-        socket.release()
-    chunks = [frame for frame in frames_of(socket.sent) if isinstance(frame, JobChunk)]
+    for part in parts:
+        lane.write(part)
+    await turns()
+    chunks = chunks_of(socket)
 
     assert b"".join(chunk.data for chunk in chunks) == b"".join(parts)
     assert max(len(chunk.data) for chunk in chunks) == MERGED_BYTES
     assert [chunk.seq for chunk in chunks] == list(range(len(chunks)))
 
 
+async def test_the_socket_is_asked_for_room_every_64_kib() -> None:
+    """What it has not been given it cannot call too much: memory stays bounded."""
+    socket = MemorySocket()
+    lane = lane_on(agent_channel(socket))
+    lane.write(b"x" * 900_000)
+
+    assert len(socket.writes) >= 900_000 // MERGED_BYTES
+
+
 async def test_jobs_take_turns_of_16_kib() -> None:
     """A job with much to say does not keep the others waiting (field note 11)."""
-    socket = StuckSocket()
+    socket = StepSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        for job_id in ("big", "small-1", "small-2"):
-            await channel.relay(job_id, b"x" * (200_000 if job_id == "big" else 10))
-        socket.release()
-    chunks = [frame for frame in frames_of(socket.sent) if isinstance(frame, JobChunk)]
+    for job_id in ("big", "small-1", "small-2"):
+        lane_on(channel, job_id).write(b"x" * (200_000 if job_id == "big" else 10))
+    socket.step(100)
+    chunks = chunks_of(socket)
 
     assert [chunk.job_id for chunk in chunks[:3]] == ["big", "small-1", "small-2"]
-    assert len(chunks[0].data) == TURN_BYTES
+    assert [len(chunk.data) for chunk in chunks[:4]] == [TURN_BYTES, 10, 10, MERGED_BYTES]
 
 
 async def test_all_busy_jobs_get_the_same_share() -> None:
     """Round-robin: after any number of frames two busy jobs differ by one turn at most."""
     socket = StepSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        for job_id in ("a", "b", "c"):
-            for _ in range(4):
-                await channel.relay(job_id, b"x" * TURN_BYTES)
-        socket.step(8)
-        await turns(10)
-        order = [frame.job_id for frame in frames_of(socket.sent) if isinstance(frame, JobChunk)]
+    for job_id in ("a", "b", "c"):
+        lane = lane_on(channel, job_id)
+        for _ in range(4):
+            lane.write(b"x" * TURN_BYTES)
+    socket.step(8)
 
-        assert "".join(order) == "abcabcab"
+    assert "".join(chunk.job_id for chunk in chunks_of(socket)) == "abcabcab"
 
 
 async def test_control_goes_before_waiting_chunks() -> None:
-    """A refusal or heartbeat waits for no chunk but the one that the socket already has (I5)."""
+    """A refusal or heartbeat waits for no chunk but those that the socket already has (I5)."""
     socket = StepSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        for job_id in ("a", "b"):
-            await channel.relay(job_id, b"x" * 100_000)
-        await turns()
-        channel.post(BEAT)
-        channel.post(failed("refused", "out_of_capacity"))
-        socket.step(4)
-        await turns(10)
-        kinds = [type(frame).__name__ for frame in frames_of(socket.sent)]
+    for job_id in ("a", "b"):
+        lane_on(channel, job_id).write(b"x" * 100_000)
+    socket.step()
+    channel.post(BEAT)
+    channel.post(failed("refused", "out_of_capacity"))
+    socket.step(3)
 
-        assert kinds == ["JobChunk", "Heartbeat", "JobError", "JobChunk"]
+    assert kinds_of(socket) == ["JobChunk", "Heartbeat", "JobError", "JobChunk"]
 
 
 async def test_posting_never_waits_on_a_stuck_socket() -> None:
     """Refusals need no room: the reader can always answer (field notes 1 and 12)."""
     socket = StuckSocket()
-    channel = agent_channel(socket, lane_bytes=10, flush_timeout_s=0)
-    async with writing(channel):
-        await channel.relay("full", b"x" * 10)
-        await socket.stuck.wait()
-        for number in range(1000):
-            channel.post(failed(f"job-{number}", "out_of_capacity"))
-        socket.release()
-        await turns(5)
-
-        assert len(socket.sent) == 1001
-
-
-async def test_an_outcome_does_not_wait_for_the_chunks_of_others() -> None:
-    """An outcome with nothing before it is a control frame."""
-    socket = StepSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        await channel.relay("busy", b"x" * 200_000)
-        await turns()
-        channel.finish(failed("other"))
-        socket.step(2)
-        await turns(10)
+    lane_on(channel).write(b"x" * 500_000)
+    for number in range(1000):
+        channel.post(failed(f"job-{number}", "out_of_capacity"))
+    socket.release()
+    await turns()
 
-        assert isinstance(frames_of(socket.sent)[1], JobError)
+    assert kinds_of(socket).count("JobError") == 1000
 
 
-async def test_an_outcome_never_overtakes_its_chunks() -> None:
-    """However much waits, all of it leaves before the outcome, which leaves right behind it."""
+async def test_control_leaves_in_the_order_of_entry() -> None:
+    """Also where some of it found the socket free and some did not."""
     socket = StuckSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        await channel.relay("j", b"x" * 200_000)
-        await channel.relay("other", b"y" * 200_000)
-        channel.finish(DONE)
-        socket.release()
-    ours = [frame for frame in frames_of(socket.sent) if getattr(frame, "job_id", "") == "j"]
+    for number in range(30):
+        channel.post(failed(f"{number}"))
+        await turns(1)
+    socket.release()
 
-    assert [type(frame) for frame in ours[-2:]] == [JobChunk, JobDone]
-    assert sum(len(frame.data) for frame in ours if isinstance(frame, JobChunk)) == 200_000
+    assert [getattr(frame, "job_id", "") for frame in frames_of(socket.sent)] == [f"{n}" for n in range(30)]
+
+
+async def test_an_outcome_and_a_start_do_not_wait_for_the_chunks_of_others() -> None:
+    """What has nothing before it goes with control."""
+    socket = StepSocket()
+    channel = agent_channel(socket)
+    lane_on(channel, "busy").write(b"x" * 200_000)
+    lane_on(channel, "j").start(STARTED)
+    lane_on(channel, "ended").finish(failed("ended"))
+    socket.step(3)
+
+    assert kinds_of(socket) == ["JobStarted", "JobError", "JobChunk"]
+
+
+async def test_an_outcome_leaves_right_behind_its_chunks() -> None:
+    """However much waits: all of it, then the outcome, without waiting for the others' chunks."""
+    socket = StepSocket()
+    channel = agent_channel(socket)
+    lane, other = lane_on(channel), lane_on(channel, "other")
+    lane.write(b"x" * 200_000)
+    other.write(b"y" * 200_000)
+    lane.finish(DONE)
+    socket.step(1000)
+    ours = [
+        index for index, frame in enumerate(frames_of(socket.sent)) if getattr(frame, "job_id", "") == "j"
+    ]
+    kinds = kinds_of(socket)
+
+    assert [kinds[index] for index in ours[-2:]] == ["JobChunk", "JobDone"]
+    assert ours[-1] == ours[-2] + 1
+    assert sum(len(chunk.data) for chunk in chunks_of(socket) if chunk.job_id == "j") == 200_000
 
 
 async def test_an_outcome_that_waits_is_not_said_twice() -> None:
     """A repeated dispatch is answered with the known outcome, which is already on its way (I1, I4)."""
-    socket = StuckSocket()
+    socket = StepSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        await channel.relay("j", b"x")
-        channel.finish(DONE)
-        channel.post(DONE)
-        socket.release()
+    lane = lane_on(channel)
+    lane.write(b"x")
+    lane.finish(DONE)
+    channel.post(DONE)
+    socket.step(1000)
+    assert kinds_of(socket) == ["JobChunk", "JobDone"]
+    channel.post(DONE)
+    await turns()
 
-    assert [type(frame) for frame in frames_of(socket.sent)] == [Heartbeat, JobChunk, JobDone]
+    assert kinds_of(socket) == ["JobChunk", "JobDone", "JobDone"]
+
+
+async def test_a_socket_that_has_room_again_after_a_flush_is_given_the_rest() -> None:
+    """It counts what was collected; nobody has to tell that there is room."""
+    socket = SocketThatIsFullUntilFlushed()
+    lane = lane_on(agent_channel(socket))
+    lane.write(b"x" * 900_000)
+
+    assert sum(len(chunk.data) for chunk in chunks_of(socket)) == 900_000
+
+
+# --- windows -----------------------------------------------------------------------------
+
+
+async def test_a_full_window_holds_up_its_own_job_only() -> None:
+    """A slow client stops the job whose bytes it does not take (field note 11)."""
+    socket = MemorySocket()
+    channel = agent_channel(socket)
+    slow, other = lane_on(channel, "slow", window_bytes=100), lane_on(channel, "other")
+    assert not slow.write(b"x" * 150)
+    await turns()
+    assert other.write(b"y")
+    await turns()
+    assert [len(chunk.data) for chunk in chunks_of(socket)] == [100, 1]
+    slow.ack(0)
+    await turns()
+
+    assert [len(chunk.data) for chunk in chunks_of(socket)] == [100, 1, 50]
+
+
+async def test_a_source_goes_on_when_a_socket_without_acks_has_room() -> None:
+    """An old peer: the limit is for what waits, and the source hears in the turn in which it leaves."""
+    socket = StepSocket()
+    lane = lane_on(agent_channel(socket, protocol=2), window_bytes=None)
+    calls: list[int] = []
+    lane.on_room = lambda: calls.append(len(socket.sent))
+    assert not lane.write(b"x" * 300_000)
+    socket.step()
+
+    assert calls == [1]
+    socket.step(100)
+    assert calls == [1, len(socket.sent)]
+
+
+async def test_a_source_that_is_resumed_may_write_at_once() -> None:
+    """From within the call, as an engine does that has read ahead."""
+    socket = StepSocket()
+    lane = lane_on(agent_channel(socket))
+    pieces = [b"b" * 100_000, b"c" * 100_000]
+
+    def write_on() -> None:
+        if pieces:
+            lane.write(pieces.pop(0))
+
+    lane.on_room = write_on
+    lane.write(b"a" * 100_000)
+    socket.step(100)
+    await turns()
+
+    assert b"".join(chunk.data for chunk in chunks_of(socket)) == b"".join(
+        letter * 100_000 for letter in (b"a", b"b", b"c")
+    )
 
 
 # --- a peer that does not read -----------------------------------------------------------
@@ -313,19 +404,19 @@ async def test_a_peer_that_asks_on_and_on_and_takes_no_answer_is_given_up() -> N
     """Answers need no room, so that there is a limit to how many may wait."""
     ours, theirs = join(StuckSocket(), MemorySocket())
     channel = agent_channel(ours)
-    writer, reader = asyncio.create_task(channel.write()), asyncio.create_task(channel.receive())
+    reader = asyncio.create_task(channel.receive())
     channel.post(BEAT)
     await ours.stuck.wait()
     refusal = JobError(job_id="j", error_code="out_of_capacity", message="m" * 2048)
     for _ in range(CONTROL_BYTES // 2048 + 1):
         channel.post(refusal)
-    ends = await asyncio.gather(writer, reader, return_exceptions=True)
+    (end,) = await asyncio.gather(reader, return_exceptions=True)
     with pytest.raises(ChannelClosed):
         await theirs.receive()
 
-    assert [str(end) for end in ends] == [
+    assert str(end) == (
         "we closed the connection with 4003: the peer goes on asking, but has left 8 MiB of answers waiting"
-    ] * 2
+    )
     assert not channel._control.waiting
     assert ours.sent == []
 
@@ -334,11 +425,10 @@ async def test_one_large_frame_is_no_reason_to_give_up() -> None:
     """However large it is: the limit is for what waited before it."""
     socket = StuckSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        channel.post(JobError(job_id="j", error_code="internal", message="m" * (CONTROL_BYTES + 1)))
-        socket.release()
+    channel.post(BEAT)
+    await socket.stuck.wait()
+    channel.post(JobError(job_id="j", error_code="internal", message="m" * (CONTROL_BYTES + 1)))
+    socket.release()
 
     assert len(socket.sent) == 2
 
@@ -347,11 +437,10 @@ async def test_jobs_that_wait_for_a_slow_agent_are_no_reason_to_give_it_up() -> 
     """A client waits for each of them; how many there are is not the agent's doing."""
     socket = StuckSocket()
     channel = Channel(socket, serving_link(Role.COORDINATOR))
-    async with writing(channel):
-        for number in range(5):
-            channel.post(job_of(f"j{number}", size=CONTROL_BYTES // 2))
-        channel.post(JobCancel(job_id="other"))
-        socket.release()
+    for number in range(5):
+        channel.post(job_of(f"j{number}", size=CONTROL_BYTES // 2))
+    channel.post(JobCancel(job_id="other"))
+    socket.release()
 
     assert len(socket.sent) == 6
 
@@ -360,14 +449,13 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_not_sent() -> None:
     """Only the cancel is: the agent's `unknown_job` tells that the slot is free."""
     socket = StuckSocket()
     channel = Channel(socket, serving_link(Role.COORDINATOR))
-    async with writing(channel):
-        channel.post(job_of("leaves"))
-        await socket.stuck.wait()
-        for job_id in ("stays", "goes"):
-            channel.post(job_of(job_id))
-        for job_id in ("leaves", "goes"):
-            channel.post(JobCancel(job_id=job_id))
-        socket.release()
+    channel.post(job_of("leaves"))
+    await socket.stuck.wait()
+    for job_id in ("stays", "goes"):
+        channel.post(job_of(job_id))
+    for job_id in ("leaves", "goes"):
+        channel.post(JobCancel(job_id=job_id))
+    socket.release()
     sent = [decode(message, Role.COORDINATOR) for message in socket.sent]
 
     assert [(type(frame), getattr(frame, "job_id", "")) for frame in sent] == [
@@ -378,138 +466,116 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_not_sent() -> None:
     ]
 
 
-def job_of(job_id: str, size: int = 1) -> Job:
-    return Job(job_id=job_id, model_id="m", request=Raw(b'{"x":"' + b"x" * size + b'"}'))
-
-
-# --- back-pressure -----------------------------------------------------------------------
-
-
-async def test_a_full_lane_holds_up_its_own_job_only() -> None:
-    """A slow peer stops the job whose bytes wait; others still have room (field note 11)."""
-    socket = StuckSocket()
-    channel = agent_channel(socket, lane_bytes=100, flush_timeout_s=0)
-    async with writing(channel):
-        await channel.relay("a", b"x" * 10)
-        await socket.stuck.wait()
-        await channel.relay("a", b"x" * 100)
-        waiting = asyncio.create_task(channel.relay("a", b"more"))
-        await channel.relay("b", b"y" * 100)
-        await turns()
-
-        assert not waiting.done()
-
-        socket.release()
-        async with asyncio.timeout(1):
-            await waiting
-
-
-async def test_a_lane_that_stays_full_ends_in_a_timeout() -> None:
-    """The job is told how long nobody took its bytes; the bytes were not taken."""
-    socket = StuckSocket()
-    channel = agent_channel(socket, lane_bytes=10, backpressure_timeout_s=0.01, flush_timeout_s=0)
-    async with writing(channel):
-        await channel.relay("j", b"x" * 10)
-        await socket.stuck.wait()
-        await channel.relay("j", b"y" * 10)
-        with pytest.raises(BackpressureTimeout, match=r"took no bytes of this job for 0\.01 s") as caught:
-            await channel.relay("j", b"z")
-        socket.release()
-        await turns()
-
-        assert caught.value.job_id == "j"
-        assert b"".join(f.data for f in frames_of(socket.sent) if isinstance(f, JobChunk)) == (
-            b"x" * 10 + b"y" * 10
-        )
-
-
-async def test_a_slow_line_is_not_mistaken_for_a_stuck_peer() -> None:
-    """It took bytes all the time, if not all of them within the limit: a job on a thin uplink lives on."""
-    channel = agent_channel(SlowSocket(takes_s=0.04), lane_bytes=1, backpressure_timeout_s=0.25)
-    async with writing(channel):
-        await channel.relay("j", b"x" * 10 * MERGED_BYTES)
-        await channel.relay("j", b"y")
-
-
-async def test_a_timeout_of_the_caller_is_not_mistaken_for_back_pressure() -> None:
-    """A job's own deadline passes through a wait for room as itself."""
-    channel = agent_channel(StuckSocket(), lane_bytes=1)
-    await channel.relay("j", b"x")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
-            await channel.relay("j", b"y")
-
-
-# --- discarding --------------------------------------------------------------------------
+# --- lanes that come and go --------------------------------------------------------------
 
 
 async def test_discarded_chunks_never_leave() -> None:
     """After a cancel only the outcome leaves, and it counts what had really left (field note 5, I2)."""
     socket = StepSocket()
-    channel = agent_channel(socket)
-    async with writing(channel):
-        await channel.relay("j", b"x" * MERGED_BYTES)
-        await turns()
-        await channel.relay("j", b"y" * 10)
-        assert channel.discard("j") is None
-        channel.finish(failed("j", "cancelled"))
-        socket.step(5)
-    *chunks, outcome = frames_of(socket.sent)
+    lane = lane_on(agent_channel(socket))
+    lane.write(b"x" * MERGED_BYTES)
+    socket.step()
+    lane.write(b"y" * 10)
+    assert lane.discard() is None
+    lane.finish(failed("j", "cancelled"))
+    socket.step(5)
+    (chunk, outcome) = frames_of(socket.sent)
 
-    assert [len(chunk.data) for chunk in chunks if isinstance(chunk, JobChunk)] == [MERGED_BYTES]
+    assert isinstance(chunk, JobChunk)
+    assert len(chunk.data) == MERGED_BYTES
     assert isinstance(outcome, JobError)
     assert (outcome.error_code, outcome.bytes_sent, outcome.seq) == ("cancelled", MERGED_BYTES, 1)
 
 
-async def test_a_discarded_outcome_is_given_back() -> None:
-    """A cancel that comes while the outcome waits replaces it: one outcome leaves, not two (I1)."""
-    socket = StuckSocket()
+async def test_the_outcome_of_a_cancelled_job_does_not_wait_for_the_chunks_of_others() -> None:
+    """Its own were dropped, so nothing is before it."""
+    socket = StepSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        await channel.relay("j", b"x")
-        channel.finish(DONE)
-        assert channel.discard("j") == DONE
-        channel.finish(failed("j", "cancelled"))
-        socket.release()
+    other, lane = lane_on(channel, "other"), lane_on(channel)
+    other.write(b"x" * 100_000)
+    lane.write(b"y" * 100_000)
+    lane.finish(DONE)
+    assert lane.discard() == DONE
+    lane.finish(failed("j", "cancelled"))
+    socket.step()
 
-    assert [type(frame) for frame in frames_of(socket.sent)] == [Heartbeat, JobError]
-
-
-async def test_discarding_wakes_whoever_waits_for_room() -> None:
-    """The lane is empty now: the wait is over."""
-    channel = agent_channel(MemorySocket(), lane_bytes=1)
-    await channel.relay("j", b"x")
-    waiting = asyncio.create_task(channel.relay("j", b"y"))
-    await turns()
-    channel.discard("j")
-    async with asyncio.timeout(1):
-        await waiting
-
-
-async def test_discarding_what_is_not_there_does_nothing() -> None:
-    """A cancel may come for a job without a byte."""
-    assert agent_channel(MemorySocket()).discard("nobody") is None
+    assert kinds_of(socket) == ["JobError"]
 
 
 async def test_a_new_attempt_waits_for_the_outcome_of_the_old_one() -> None:
     """Two generations of a job id never mix on the wire (field note 4)."""
-    socket = StuckSocket()
+    socket = StepSocket()
     channel = agent_channel(socket)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        await channel.relay("j", b"old")
-        channel.finish(DONE)
-        again = asyncio.create_task(channel.relay("j", b"new"))
-        await turns()
-        assert not again.done()
-        socket.release()
-        await again
-    kinds = [(type(frame), getattr(frame, "seq", None)) for frame in frames_of(socket.sent)[1:]]
+    old = lane_on(channel)
+    old.write(b"old")
+    old.finish(DONE)
+    new = lane_on(channel)
+    new.write(b"new")
+    assert not new.attached
+    socket.step(100)
 
-    assert kinds == [(JobChunk, 0), (JobDone, 1), (JobChunk, 0)]
+    assert [(type(frame), getattr(frame, "seq", None)) for frame in frames_of(socket.sent)] == [
+        (JobChunk, 0),
+        (JobDone, 1),
+        (JobChunk, 0),
+    ]
+
+
+async def test_a_job_goes_on_over_the_next_channel() -> None:
+    """What the peer does not have goes again, behind what was posted before the lane was attached."""
+    first = MemorySocket()
+    channel = agent_channel(first)
+    lane = lane_on(channel)
+    for part in (b"a", b"b"):
+        lane.write(part)
+        await turns()
+    first.drop()
+    with pytest.raises(ChannelClosed):
+        await channel.receive()
+    assert not lane.attached
+    lane.write(b"c")
+    lane.finish(DONE)
+    second = MemorySocket()
+    channel = agent_channel(second)
+    lane.resume(0)
+    channel.post(BEAT)
+    channel.attach(lane)
+    await turns()
+
+    assert frames_of(second.sent) == [
+        BEAT,
+        JobChunk(job_id="j", seq=1, data=b"b"),
+        JobChunk(job_id="j", seq=2, data=b"c"),
+        JobDone(job_id="j", tokens=Tokens.of(1, 2), duration_ms=3, seq=3, chunks=3, bytes=3),
+    ]
+
+
+async def test_an_ack_in_the_middle_of_going_again_is_taken_into_account() -> None:
+    """The peer had it after all; the outcome follows even so."""
+    socket = StepSocket()
+    lane = lane_on(agent_channel(MemorySocket()))
+    for part in (b"a", b"b"):
+        lane.write(part)
+        await turns()
+    lane.detach()
+    lane.finish(DONE)
+    lane.resume(-1)
+    agent_channel(socket).attach(lane)
+    lane.ack(1)
+    socket.step(10)
+
+    assert kinds_of(socket) == ["JobDone"]
+
+
+async def test_a_closed_channel_takes_no_lane() -> None:
+    """It keeps what it has, for the next one."""
+    channel = agent_channel(MemorySocket())
+    await channel.close()
+    lane = lane_on(channel)
+    lane.write(b"x")
+
+    assert not lane.attached
+    assert lane.window.waiting_bytes == 1
 
 
 # --- dialects ----------------------------------------------------------------------------
@@ -519,17 +585,20 @@ async def test_a_protocol_2_peer_gets_chunks_without_numbers_and_silence_on_canc
     """What an old peer has no word for is not said (I6)."""
     socket = MemorySocket()
     channel = agent_channel(socket, protocol=2)
-    async with writing(channel):
-        await channel.relay("j", b"x")
-        await turns()
-        channel.finish(failed("j", "cancelled"))
-        channel.post(failed("k", "draining"))
+    lane = lane_on(channel, window_bytes=None)
+    lane.start(STARTED)
+    lane.write(b"x")
+    lane.finish(failed("j", "cancelled"))
+    await turns()
+    channel.post(failed("k", "draining"))
+    await turns()
 
     assert channel.protocol == 2
     assert socket.sent == [
         b'{"type":"job_chunk","job_id":"j","data":"eA=="}',
         b'{"type":"job_error","job_id":"k","error_code":"out_of_capacity","message":"m","tokens_emitted":0}',
     ]
+    assert lane.is_settled
 
 
 # --- receiving ---------------------------------------------------------------------------
@@ -539,14 +608,14 @@ async def test_unknown_frames_are_counted_named_once_and_skipped(log: io.StringI
     """A newer peer is not an error."""
     socket = MemorySocket()
     channel = agent_channel(socket)
-    for message in (b'{"type":"job_ack"}', b'{"type":"job_ack"}', b'{"type":"other"}'):
+    for message in (b'{"type":"job_hint"}', b'{"type":"job_hint"}', b'{"type":"other"}'):
         socket.feed(message)
     socket.feed(encode(JobCancel(job_id="j")) or b"")
     frame = await channel.receive()
 
     assert frame == JobCancel(job_id="j")
     assert channel.unknown_frames == 3
-    assert [json.loads(line)["frame_type"] for line in log.getvalue().splitlines()] == ["job_ack", "other"]
+    assert [json.loads(line)["frame_type"] for line in log.getvalue().splitlines()] == ["job_hint", "other"]
 
 
 async def test_a_peer_that_invents_types_does_not_fill_the_log(log: io.StringIO) -> None:
@@ -590,15 +659,13 @@ async def test_a_waiting_receive_can_be_cancelled_without_loss() -> None:
     assert await channel.receive() == JobCancel(job_id="j")
 
 
-async def test_sending_out_of_turn_is_a_defect_that_is_told_at_once() -> None:
-    """Post, relay and finish ask the table before they take anything."""
+async def test_speaking_out_of_turn_is_a_defect_that_is_told_at_once() -> None:
+    """For lanes that is when they are attached, never in the middle of an engine's callback."""
     channel = Channel(MemorySocket(), Link(Role.AGENT))
     with pytest.raises(LocalTurnError):
         channel.post(BEAT)
     with pytest.raises(LocalTurnError):
-        await channel.relay("j", b"x")
-    with pytest.raises(LocalTurnError):
-        channel.finish(DONE)
+        channel.attach(Lane("j"))
 
 
 # --- the end -----------------------------------------------------------------------------
@@ -608,21 +675,22 @@ async def test_close_lets_leave_what_was_posted_before() -> None:
     """A goodbye does not swallow the outcomes of a drain."""
     socket = StuckSocket()
     channel = agent_channel(socket)
-    writer = asyncio.create_task(channel.write())
-    await channel.relay("j", b"x")
-    channel.finish(failed("j", "agent_shutdown"))
+    channel.post(BEAT)
     await socket.stuck.wait()
+    lane = lane_on(channel)
+    lane.write(b"x")
+    lane.finish(failed("j", "agent_shutdown"))
     asyncio.get_running_loop().call_soon(socket.release)
     await channel.close(1000, "drained")
     with pytest.raises(ChannelClosed) as closed:
-        await writer
+        await channel.receive()
 
-    assert [type(frame) for frame in frames_of(socket.sent)] == [JobChunk, JobError]
+    assert kinds_of(socket) == ["Heartbeat", "JobChunk", "JobError"]
     assert (closed.value.code, closed.value.reason, closed.value.by_us) == (1000, "drained", True)
 
 
-async def test_close_sends_what_waits_even_without_a_writer() -> None:
-    """A coordinator that rejects an agent has no writer yet, and the reason must arrive."""
+async def test_close_does_not_wait_for_the_turn_to_end() -> None:
+    """What was posted a moment ago leaves before the goodbye."""
     socket = MemorySocket()
     channel = agent_channel(socket)
     channel.post(failed("j"))
@@ -635,111 +703,110 @@ async def test_close_does_not_wait_for_a_stuck_peer() -> None:
     """The flush has a limit."""
     socket = StuckSocket()
     channel = agent_channel(socket, flush_timeout_s=0.01)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        async with asyncio.timeout(1):
-            await channel.close(4003, "enough")
+    channel.post(BEAT)
+    await socket.stuck.wait()
+    channel.post(BEAT)
+    async with asyncio.timeout(1):
+        await channel.close(4003, "enough")
 
     assert socket.closed is not None
     assert socket.closed.code == 4003
+
+
+async def test_close_does_not_wait_for_acks() -> None:
+    """A window that is full stays so: whoever would read the acks is the one who closes."""
+    socket = MemorySocket()
+    channel = agent_channel(socket, flush_timeout_s=100)
+    lane_on(channel, window_bytes=1).write(b"xyz")
+    async with asyncio.timeout(5):
+        await channel.close()
+
+    assert len(socket.sent) == 1
 
 
 async def test_close_takes_the_time_that_it_is_given() -> None:
     """Whoever leaves with grace has the last bytes of its jobs arrive over a thin line, too."""
     socket = StuckSocket()
     channel = agent_channel(socket, flush_timeout_s=0.01)
-    async with writing(channel):
-        channel.post(BEAT)
-        await socket.stuck.wait()
-        asyncio.get_running_loop().call_later(0.05, socket.release)
-        await channel.close(within_s=5)
+    channel.post(BEAT)
+    await socket.stuck.wait()
+    channel.post(BEAT)
+    asyncio.get_running_loop().call_later(0.05, socket.release)
+    await channel.close(within_s=5)
 
-    assert len(socket.sent) == 1
+    assert len(socket.sent) == 2
 
 
-async def test_a_closed_channel_takes_nothing_and_says_so_to_chunks_only() -> None:
-    """Late refusals and outcomes of a dead session are dropped in silence; a job learns that it is alone."""
+async def test_a_closed_channel_takes_nothing() -> None:
+    """Late refusals of a dead session are dropped in silence; a lane keeps its outcome for the next one."""
     socket = MemorySocket()
     channel = agent_channel(socket)
-    await channel.relay("j", b"x")
+    lane = lane_on(channel)
+    lane.write(b"x")
     await channel.close(1000)
     left = len(socket.sent)
     channel.post(BEAT)
-    channel.finish(DONE)
-    assert channel.discard("j") is None
-    with pytest.raises(ChannelClosed):
-        await channel.relay("j", b"y")
-    with pytest.raises(ChannelClosed):
-        await channel.write()
-
-    assert len(socket.sent) == left
-
-
-async def test_the_peers_close_ends_reader_writer_and_waiting_jobs() -> None:
-    """All who wait learn of the end, with the peer's code (field note 8's first half)."""
-    ours, theirs = join(StuckSocket(), MemorySocket())
-    channel = agent_channel(ours, lane_bytes=1)
-    writer = asyncio.create_task(channel.write())
-    reader = asyncio.create_task(channel.receive())
-    await channel.relay("j", b"x")
-    await ours.stuck.wait()
-    await channel.relay("j", b"y")
-    waiting = asyncio.create_task(channel.relay("j", b"z"))
+    lane.finish(DONE)
     await turns()
+
+    assert len(socket.sent) == left == 1
+    assert lane.discard() == DONE
+
+
+async def test_the_peers_close_ends_the_reader_and_detaches_every_lane() -> None:
+    """All who wait learn of the end, with the peer's code; nothing is lost of the jobs (field note 8)."""
+    ours, theirs = join(StepSocket(), MemorySocket())
+    channel = agent_channel(ours)
+    lanes = [lane_on(channel, job_id) for job_id in ("a", "b")]
+    for lane in lanes:
+        lane.write(b"x")
     await theirs.close(4002, "replaced")
-    ends = await asyncio.gather(writer, reader, waiting, return_exceptions=True)
-
-    assert [(end.code, end.by_us) for end in ends if isinstance(end, ChannelClosed)] == [(4002, False)] * 3
-
-
-async def test_a_socket_that_is_lost_while_sending_ends_the_writer() -> None:
-    """The writer's end is the channel's."""
-    channel = agent_channel(SocketThatCloses(after=1))
-    channel.post(BEAT)
-    channel.post(BEAT)
     with pytest.raises(ChannelClosed) as closed:
-        await channel.write()
-    with pytest.raises(ChannelClosed):
-        await channel.relay("j", b"x")
+        await channel.receive()
+    ours.step(10)
+
+    assert (closed.value.code, closed.value.by_us) == (4002, False)
+    assert [(lane.attached, lane.window.waiting_bytes) for lane in lanes] == [(False, 1)] * 2
+    assert ours.sent == []
+
+
+async def test_a_socket_that_is_lost_while_sending_harms_nobody() -> None:
+    """The reader learns of it, and whoever sends meanwhile does not."""
+    socket = SocketThatCloses(after=1)
+    channel = agent_channel(socket)
+    lane = lane_on(channel)
+    for _ in range(3):
+        channel.post(BEAT)
+        lane.write(b"x" * 50_000)
+        await turns()
+    with pytest.raises(ChannelClosed) as closed:
+        await channel.receive()
 
     assert closed.value.code is None
+    assert len(socket.sent) == 1
+    await channel.close()
 
 
-async def test_a_cancelled_writer_leaves_a_channel_that_can_still_be_closed() -> None:
-    """A task group that falls apart cancels the writer first."""
-    socket = MemorySocket()
+async def test_two_may_close_at_once() -> None:
+    """The process leaves while the session ends: both wait, and both return."""
+    socket = StuckSocket()
     channel = agent_channel(socket)
-    writer = asyncio.create_task(channel.write())
-    await turns()
-    writer.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await writer
     channel.post(BEAT)
-    async with asyncio.timeout(1):
-        await channel.close()
+    await socket.stuck.wait()
+    channel.post(BEAT)
+    closes = [asyncio.create_task(channel.close(code)) for code in (1000, 1001)]
+    await turns()
+    socket.release()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*closes)
 
-    assert frames_of(socket.sent) == [BEAT]
-
-
-@pytest.mark.parametrize(
-    ("closed", "sentence"),
-    [
-        (ChannelClosed(1001, "drain:deploy"), "the peer closed the connection with 1001: drain:deploy"),
-        (ChannelClosed(4003, "", by_us=True), "we closed the connection with 4003"),
-        (ChannelClosed(None, ""), "the connection was lost"),
-        (ChannelClosed(None, "silent", by_us=True), "the connection was given up: silent"),
-    ],
-)
-def test_every_end_is_one_sentence(closed: ChannelClosed, sentence: str) -> None:
-    """Logs and operators read the same words."""
-    assert str(closed) == sentence
+    assert len(socket.sent) == 2
 
 
 async def test_a_channel_shows_its_condition() -> None:
     """`repr` is enough for a log line."""
-    channel = agent_channel(MemorySocket())
-    await channel.relay("j", b"x")
+    channel = agent_channel(StepSocket())
+    lane_on(channel).write(b"x")
 
     assert repr(channel) == (
         "<Channel 0 control, 1 of 1 lanes waiting, <Link agent, protocol 3, while jobs are served>>"
