@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from provider_agent.agent.config import AgentConfig
 from provider_agent.coordinator.dispatcher import DispatchLimits
@@ -35,10 +36,12 @@ class Run:
         self.story = story
         self._rng = rng = random.Random(seed)  # noqa: S311 - the dice of a test
         self._tasks = tasks
+        self._configs = configs
+        self._surroundings: dict[str, Any] = {"rng": rng, "story": story, "tasks": tasks}
         limits = DispatchLimits(queue_max_wait_s=30.0, resume_window_s=rng.choice((60.0, 60.0, 5.0)))
         self._deployment = Deployment(limits, rng, story, tasks)
         self._machines = [
-            Machine(f"a{number}", rng.choice(configs), rng=rng, story=story, tasks=tasks)
+            Machine(f"a{number}", rng.choice(configs), **self._surroundings)
             for number in range(rng.randint(1, 3))
         ]
         for machine in self._machines:
@@ -82,6 +85,7 @@ class Run:
     def _faults(self) -> list[Fault]:
         machine = self._rng.choice(self._machines)
         faults: list[Fault] = [partial(self._kill, machine), partial(self._terminate, machine)]
+        faults += [partial(self._run_a_twin, machine)]
         faults += [self._deployment.crash, partial(self._deployment.replace, self._rng.uniform(0, 20))]
         wire = self._deployment.wires.get(machine.name)
         if wire is not None and wire.is_open:
@@ -103,17 +107,30 @@ class Run:
         self.story.tell(wire.name, way)
         way()
 
-    async def _kill(self, machine: Machine) -> None:
+    async def _kill_for_good(self, machine: Machine) -> None:
         wire = self._deployment.wires.get(machine.name)
         if wire is not None:
             wire.cut()
         await machine.kill()
+
+    async def _kill(self, machine: Machine) -> None:
+        await self._kill_for_good(machine)
         await asyncio.sleep(self._rng.uniform(0, 5))
         machine.start()
 
     async def _terminate(self, machine: Machine) -> None:
         machine.terminate()
         await asyncio.sleep(self._rng.uniform(0, 40))
+        machine.start()
+
+    async def _run_a_twin(self, machine: Machine) -> None:
+        """Somebody copies the identity to another machine: the newer connection wins, the older exits."""
+        twin = Machine(f"{machine.name}'", self._rng.choice(self._configs), **self._surroundings)
+        twin.dial, twin.identity = machine.dial, machine.identity
+        twin.start()
+        await asyncio.sleep(self._rng.uniform(0, 20))
+        await self._kill_for_good(twin)
+        self.story.demand(twin.engine.open_jobs == 0, f"{twin.engine.name} works for nobody")
         machine.start()
 
     async def _stop(self) -> None:

@@ -26,6 +26,7 @@ MUST_HAPPEN = (
     "fault: go_silent",
     "fault: kill",
     "fault: replace",
+    "fault: run_a_twin",
     "fault: stall",
     "fault: terminate",
     "job: again",
