@@ -94,12 +94,12 @@ class Pump:
         self._reply = None
 
     def _go_on(self) -> None:
-        """The lane says that it has room, or that all has left."""
+        """The lane says that it has room, or that all has left: which of both, and for whom?"""
         if self._drained is not None:
             if self._lane.is_drained and not self._drained.done():
                 self._end_wait()
                 self._drained.set_result(None)
-        elif self._reply is not None and self._waiting_since_s is not None:
+        elif self._reply is not None and self._waiting_since_s is not None and self._lane.window.has_room:
             self._end_wait()
             self._reply.resume()
 

@@ -1,22 +1,26 @@
 """A job's outcome says what is known of it, and is remembered for a while."""
 
 import msgspec
+import pytest
 
 from provider_agent.agent.outcomes import (
+    REMEMBER_IDS,
     REMEMBER_JOBS,
     REMEMBER_S,
     EndedJob,
     OutcomeMemory,
     RunningJob,
     cancelled,
+    is_told,
     refusal,
 )
+from provider_agent.agent.pump import Pump
 from provider_agent.agent.routing import Route
 from provider_agent.backends.base import RateLimited, Usage
 from provider_agent.protocol.errors import ErrorCode, Stage
 from provider_agent.protocol.frames import MAX_MESSAGE_TEXT, Job, JobDone, Tokens
+from provider_agent.transport.lane import Lane
 from tests.fakes.backends import ScriptedBackend, ScriptedReply
-from tests.fakes.outlets import RecordingOutlet
 
 
 def job(job_id: str = "j", attempt: int = 1) -> Job:
@@ -26,7 +30,9 @@ def job(job_id: str = "j", attempt: int = 1) -> Job:
 def running(usage: Usage | None = None) -> RunningJob:
     backend = ScriptedBackend()
     route = Route(backend, backend.models[0])
-    row = RunningJob(job(), RecordingOutlet(), (route,), route, started_s=100.0)
+    lane = Lane("j")
+    pump = Pump(lane, clock=lambda: 100.1, patience_s=30.0)
+    row = RunningJob(job(), lane, pump, (route,), route, started_s=100.0)
     if usage is not None:
         row.reply = ScriptedReply([], usage)
         row.reply.usage = usage
@@ -40,7 +46,7 @@ def done(job_id: str = "j") -> JobDone:
 def test_a_whole_answer_is_reported_with_its_tokens_and_times() -> None:
     """The ordinary case."""
     row = running(Usage(3, 5))
-    row.opened_s, row.first_byte_s, row.stalled_s = 100.5, 101.0, 0.25
+    row.opened_s, row.pump.first_byte_s, row.pump.stalled_s = 100.5, 101.0, 0.25
     outcome = row.done(102.0)
 
     assert outcome.tokens == Tokens(input=3, output=5, input_tokens=3, output_tokens=5)
@@ -61,7 +67,7 @@ def test_usage_that_the_engine_did_not_report_is_null_not_zero() -> None:
 def test_a_failure_keeps_the_usage_that_was_known() -> None:
     """Usage is not dropped on an error; tokens_emitted counts tokens, never bytes (field notes 13, 14)."""
     row = running(Usage(3, 5))
-    row.first_byte_s = 100.1
+    row.pump.take(b"x")
     outcome = row.failed(101.0, ErrorCode.STREAM_TRUNCATED, "cut")
 
     assert (outcome.tokens_emitted, outcome.tokens) == (5, Tokens.of(3, 5))
@@ -81,7 +87,7 @@ def ended_with(content_type: str) -> EndedJob:
     row = running(Usage(3, 5))
     assert row.reply is not None
     row.reply.content_type = content_type  # type: ignore[misc]
-    row.first_byte_s = 101.0
+    row.pump.first_byte_s = 101.0
     return EndedJob.of(row, done(), 101.5)
 
 
@@ -103,22 +109,26 @@ def test_a_refusal_is_an_outcome_without_a_run() -> None:
     assert refusal("j", ErrorCode.UNKNOWN_JOB, "unknown").stage is None
 
 
-def test_the_repeated_outcome_of_a_failed_answer_claims_no_counts() -> None:
-    """What of it left is not known; a whole answer is not taken for an empty one."""
+def test_an_outcome_counts_what_left() -> None:
+    """The coordinator knows what it lacks, whether the answer is whole or not (field note 15)."""
     row = running(Usage(3, 5))
-    row.relayed_bytes, row.relayed_reads = 7, 2
-    failed, whole = row.failed(101.0, ErrorCode.CANCELLED, "x"), row.done(101.0)
-    repeated = row.repeated(whole)
+    for data in (b"Hel", b"lo"):
+        row.pump.take(data)
+        row.lane.window.take(100)
+    whole, failed = row.done(101.0), row.failed(101.0, ErrorCode.CANCELLED, "x")
 
-    assert row.repeated(failed) == failed
-    assert repeated == msgspec.structs.replace(whole, seq=2, chunks=2, bytes=7)
+    assert (whole.seq, whole.chunks, whole.bytes) == (2, 2, 5)
+    assert (failed.seq, failed.bytes_sent) == (2, 5)
 
 
 def test_an_unsent_outcome_that_is_cancelled_keeps_its_tokens() -> None:
     """The work was done and is told; the answer is not whole any more."""
-    outcome = cancelled(JobDone(job_id="j", tokens=Tokens.of(3, 5), duration_ms=7))
+    unsent = JobDone(job_id="j", tokens=Tokens.of(3, 5), duration_ms=7, seq=2, chunks=2, bytes=9)
+    outcome = cancelled(unsent)
 
     assert (outcome.error_code, outcome.tokens_emitted, outcome.duration_ms) == ("cancelled", 5, 7)
+    assert (outcome.seq, outcome.bytes_sent) == (2, 9)
+    assert cancelled(outcome) == outcome
 
 
 def test_telemetry_learns_the_code_only_of_what_failed() -> None:
@@ -150,6 +160,46 @@ def test_memory_stays_bounded_in_time_and_number() -> None:
 
     memory.keep(REMEMBER_S + 1, job("late"), done("late"))
     assert len(memory) == 1
+
+
+def test_what_was_refused_is_known_and_has_no_outcome_to_repeat() -> None:
+    """Its acknowledgement is no news; the job may come again, and is judged anew."""
+    memory = OutcomeMemory()
+    memory.note("refused")
+    memory.keep(0.0, job("ran"), done("ran"))
+
+    assert "refused" in memory
+    assert "ran" in memory
+    assert "ghost" not in memory
+    assert memory.outcome(1.0, job("refused")) is None
+
+
+def test_the_memory_of_refusals_is_bounded_too() -> None:
+    """Whoever is refused ten thousand times fills nothing (field note 47)."""
+    memory = OutcomeMemory()
+    for number in range(REMEMBER_IDS + 10):
+        memory.note(f"j{number}")
+
+    assert "j9" not in memory
+    assert "j10" in memory
+
+
+@pytest.mark.parametrize(
+    ("code", "is_told_in_2"),
+    [
+        (ErrorCode.CANCELLED, False),
+        (ErrorCode.UNKNOWN_JOB, False),
+        (ErrorCode.SESSION_LOST, True),
+        (ErrorCode.INTERNAL, True),
+    ],
+)
+def test_protocol_2_is_silent_about_some_ends(code: ErrorCode, is_told_in_2: bool) -> None:
+    """Such an outcome is no answer there; protocol 3 has a word for each (I6)."""
+    outcome = refusal("j", code, "x")
+
+    assert is_told(outcome, 2) is is_told_in_2
+    assert is_told(outcome, 3)
+    assert is_told(done(), 2)
 
 
 def test_a_job_that_ended_twice_is_remembered_by_its_last_attempt() -> None:

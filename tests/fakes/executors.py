@@ -1,4 +1,4 @@
-"""An executor with scripted backends around it, and jobs for it."""
+"""An executor with scripted backends on one side, a line to a coordinator on the other, and jobs for it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,8 +11,12 @@ from provider_agent.agent.executor import Executor, ExecutorLimits
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.backends.discovery import Catalog, CatalogEntry
-from provider_agent.protocol.frames import Job
+from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import Job, Resumed, ResumedJob
 from tests.fakes.backends import ScriptedBackend
+from tests.fakes.outlets import Line
+
+RESUME_S = 60.0
 
 
 def job(job_id: str = "j", **fields: Any) -> Job:
@@ -24,35 +28,60 @@ class Bench:
     """An executor with what it told the process around it.
 
     Attributes:
+        line: the way out that it was lent last.
         ended: what telemetry learned of each job, in order.
+        refused: why jobs were not taken on, in order.
         dead: the names of the backends that jobs could not reach.
     """
 
-    def __init__(self, executor: Executor, ended: list[EndedJob], dead: list[str]) -> None:
-        self.executor = executor
-        self.ended = ended
-        self.dead = dead
+    def __init__(self, table: RoutingTable, limits: ExecutorLimits) -> None:
+        self.line = Line()
+        self.ended: list[EndedJob] = []
+        self.refused: list[ErrorCode] = []
+        self.dead: list[str] = []
+        self.executor = Executor(
+            table,
+            limits,
+            clock=asyncio.get_running_loop().time,
+            on_end=self.ended.append,
+            on_refused=self.refused.append,
+        )
+        self.executor.on_unreachable = self.dead.append
+
+    def submit(self, *jobs: Job) -> None:
+        for each in jobs:
+            self.executor.submit(each)
 
     async def settle(self) -> None:
         """Let every job that can still move do so."""
         for _ in range(20):
             await asyncio.sleep(0)
 
+    async def lose_session(self, resume_for_s: float = RESUME_S) -> None:
+        """The connection breaks, and the coordinator is waited for so long."""
+        await self.line.cut()
+        self.executor.detach(resume_for_s)
+
+    def join(self, line: Line, resumed: Resumed | None = None) -> None:
+        """A session is up, whose coordinator goes on with these jobs."""
+        self.line = line
+        self.executor.attach(line.channel, resumed)
+
+    async def rejoin(self, **have_seq: int) -> None:
+        """The next session is up, with a coordinator that has these jobs as far as this."""
+        jobs = tuple(ResumedJob(job_id=job_id, have_seq=seq) for job_id, seq in have_seq.items())
+        self.join(Line(), Resumed(jobs=jobs))
+        await self.settle()
+
 
 @asynccontextmanager
 async def executing(
-    *backends: ScriptedBackend, policy: Policy | None = None, **limits: float
+    *backends: ScriptedBackend, policy: Policy | None = None, line: Line | None = None, **limits: float
 ) -> AsyncIterator[Bench]:
-    """An executor that runs; leaving it ends what still does."""
+    """An executor that runs, in a session; leaving it ends what still does."""
     entries = tuple(CatalogEntry(backend, backend.models, healthy=True) for backend in backends)
-    ended: list[EndedJob] = []
-    dead: list[str] = []
-    executor = Executor(
-        RoutingTable(Catalog(entries), policy or Policy()),
-        ExecutorLimits(**limits),  # type: ignore[arg-type]
-        clock=asyncio.get_running_loop().time,
-        on_end=ended.append,
-    )
-    executor.on_unreachable = dead.append
-    async with asyncio.timeout(10), executor:
-        yield Bench(executor, ended, dead)
+    table = RoutingTable(Catalog(entries), policy or Policy())
+    bench = Bench(table, ExecutorLimits(**limits))  # type: ignore[arg-type]
+    async with asyncio.timeout(10), bench.executor:
+        bench.join(line or bench.line)
+        yield bench

@@ -1,25 +1,40 @@
-"""Outlets that keep what a job sends, in order."""
+"""The way out of an executor, for tests that play the coordinator: a real channel over a socket in memory."""
 
-import asyncio
+from contextlib import suppress
 
-from provider_agent.protocol.frames import Frame, JobDone, JobError, JobStarted, Outcome
-from provider_agent.transport.channel import BackpressureTimeout, ChannelClosed
+from provider_agent.protocol.codec import decode
+from provider_agent.protocol.frames import (
+    PROTOCOL,
+    Frame,
+    JobChunk,
+    JobDone,
+    JobError,
+    JobStarted,
+    Outcome,
+)
+from provider_agent.protocol.link import Role
+from provider_agent.transport.channel import Channel
+from provider_agent.transport.socket import ChannelClosed
+from tests.fakes.peers import serving_link
+from tests.fakes.sockets import MemorySocket, StuckSocket
 
 
-class RecordingOutlet:
-    """Takes everything at once.
+class Line:
+    """One session's way out, and all that left by it.
 
     Attributes:
-        frames: posted and finishing frames, in order.
-        chunks: bytes of each job so far, as they were relayed.
-        discarded: jobs whose waiting chunks were dropped.
+        channel: lent to the executor.
+        socket: what it sends on.
     """
 
-    def __init__(self) -> None:
-        self.frames: list[Frame] = []
-        self.chunks: dict[str, list[bytes]] = {}
-        self.discarded: list[str] = []
-        self.unsent: dict[str, Outcome] = {}
+    def __init__(self, *, protocol: int = PROTOCOL, socket: MemorySocket | None = None) -> None:
+        self.socket = MemorySocket() if socket is None else socket
+        self.channel = Channel(self.socket, serving_link(Role.AGENT, protocol))
+
+    @property
+    def frames(self) -> list[Frame]:
+        """What has left, and what leaves when this turn of the loop ends, in order."""
+        return [decode(message, Role.AGENT) for message in (*self.socket.sent, *self.socket._collected)]
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -29,54 +44,29 @@ class RecordingOutlet:
     def started(self) -> list[JobStarted]:
         return [frame for frame in self.frames if isinstance(frame, JobStarted)]
 
-    def take_back(self) -> Outcome:
-        """The last outcome, as if it had not left yet."""
-        outcome = self.outcomes[-1]
-        self.frames.remove(outcome)
-        return outcome
-
     def codes(self) -> list[str]:
         """Each outcome as its error code, or `done`."""
         return [o.error_code if isinstance(o, JobError) else "done" for o in self.outcomes]
 
+    def chunks(self, job_id: str) -> list[JobChunk]:
+        return [frame for frame in self.frames if isinstance(frame, JobChunk) and frame.job_id == job_id]
+
     def body(self, job_id: str) -> bytes:
-        return b"".join(self.chunks.get(job_id, []))
+        return b"".join(chunk.data for chunk in self.chunks(job_id))
 
-    def post(self, frame: Frame) -> None:
-        self.frames.append(frame)
-
-    async def relay(self, job_id: str, data: bytes) -> None:
-        self.chunks.setdefault(job_id, []).append(data)
-
-    def finish(self, outcome: Outcome) -> None:
-        self.frames.append(outcome)
-
-    def discard(self, job_id: str) -> Outcome | None:
-        self.discarded.append(job_id)
-        return self.unsent.pop(job_id, None)
+    async def cut(self) -> None:
+        """The connection is lost, and the channel learns of it as a session does: when it reads."""
+        self.socket.drop()
+        with suppress(ChannelClosed):
+            await self.channel.receive()
 
 
-class FullOutlet(RecordingOutlet):
-    """Has no room for chunks until `room` is set."""
+class FullLine(Line):
+    """Its socket takes one write, and then nothing until it is released."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.room = asyncio.Event()
+    def __init__(self, *, protocol: int = PROTOCOL) -> None:
+        self._stuck = StuckSocket()
+        super().__init__(protocol=protocol, socket=self._stuck)
 
-    async def relay(self, job_id: str, data: bytes) -> None:
-        await self.room.wait()
-        await super().relay(job_id, data)
-
-
-class OutletThatGivesUp(RecordingOutlet):
-    """Says that the coordinator did not take the bytes."""
-
-    async def relay(self, job_id: str, data: bytes) -> None:
-        raise BackpressureTimeout(job_id, 5.0)
-
-
-class OutletOfAClosedChannel(RecordingOutlet):
-    """The session went away while the engine worked."""
-
-    async def relay(self, job_id: str, data: bytes) -> None:
-        raise ChannelClosed(None, "the connection was lost")
+    def release(self) -> None:
+        self._stuck.release()

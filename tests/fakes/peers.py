@@ -164,7 +164,7 @@ class Answer:
     def take(self, frame: JobStarted | JobChunk | JobDone | JobError) -> None:
         assert self.outcome is None, f"{frame} follows the outcome {self.outcome}"
         if isinstance(frame, JobStarted):
-            assert self.started is None, "started twice"
+            assert self.started in (None, frame), "started twice"
             assert not self.chunks, "started after its chunks"
             self.started = frame
         elif isinstance(frame, JobChunk):
@@ -211,7 +211,7 @@ class ScriptedCoordinator(_Scripted):
         )
 
     async def welcome_back(self, *, resume_window_ms: int = 60_000) -> AuthResponse:
-        """The handshake with an agent whose last session broke off; it goes on with every job that we know."""
+        """The handshake with an agent whose session broke off; every job that we know goes on."""
         response = await self.challenge()
         assert response.resume is not None
         listed = [job.job_id for job in response.resume.jobs]
@@ -239,7 +239,7 @@ class ScriptedCoordinator(_Scripted):
 
     async def accept(self, provider_id: str = "prov-1", **fields: Any) -> Capabilities:
         """Let the agent in; `fields` are further ones of `auth_ok`."""
-        terms = {"session_id": "session-1", "protocol": self._speaks} | fields
+        terms: dict[str, Any] = {"session_id": "session-1", "protocol": self._speaks} | fields
         await self.say(AuthOk(provider_id=provider_id, **terms))
         capabilities = await self.expect(Capabilities)
         await self.say(CapabilitiesOk(revision=capabilities.revision))

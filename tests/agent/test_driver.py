@@ -1,4 +1,4 @@
-"""Which backend runs a job, under which name and limits, and what comes after one that fails it."""
+"""Which backend runs a job, under which name and limits, and what comes after one that fails."""
 
 import asyncio
 
@@ -6,22 +6,21 @@ import msgspec
 import pytest
 
 from provider_agent.agent.routing import Policy
-from provider_agent.backends.base import BackendUnreachable, ModelNotFound, OutOfSockets
+from provider_agent.backends.base import BackendUnreachable, ModelNotFound, OutOfSockets, StreamTruncated
+from provider_agent.protocol.frames import JobError
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.executors import executing, job
-from tests.fakes.outlets import RecordingOutlet
 
 
 async def test_the_backend_that_is_named_is_the_one_that_ran() -> None:
     """Where a prompt went is told, and it went nowhere else (field note 23)."""
-    outlet = RecordingOutlet()
     local = ScriptedBackend(b"x", name="local", priority=1)
     paid = ScriptedBackend(b"y", name="paid", priority=2)
     async with executing(paid, local) as bench:
-        bench.executor.submit(job(), outlet)
+        bench.submit(job())
         await bench.settle()
 
-    assert [started.backend for started in outlet.started] == ["local"]
+    assert [started.backend for started in bench.line.started] == ["local"]
     assert (len(local.calls), len(paid.calls)) == (1, 0)
 
 
@@ -31,7 +30,7 @@ async def test_the_route_decides_which_model_runs_and_not_the_request() -> None:
     policy = Policy(expose=("public",), aliases={"public": "tiny"})
     async with executing(backend, policy=policy) as bench:
         body = msgspec.Raw(b'{"model":"dear","messages":[]}')
-        bench.executor.submit(job(model_id="public", request=body), RecordingOutlet())
+        bench.submit(job(model_id="public", request=body))
         await bench.settle()
 
     assert [call.model for call in backend.calls] == ["tiny"]
@@ -40,73 +39,68 @@ async def test_the_route_decides_which_model_runs_and_not_the_request() -> None:
 @pytest.mark.parametrize("asked", ["tiny", "never-listed"])
 async def test_a_model_that_is_not_exposed_never_runs(asked: str) -> None:
     """Whoever knows the engine's own name gets no further than anybody else (field note 24)."""
-    outlet = RecordingOutlet()
     backend = ScriptedBackend(b"x", models=("tiny",))
     policy = Policy(expose=("public",), aliases={"public": "tiny"})
     async with executing(backend, policy=policy) as bench:
-        bench.executor.submit(job(model_id=asked), outlet)
+        bench.submit(job(model_id=asked))
         await bench.settle()
 
-    assert outlet.codes() == ["model_not_loaded"]
+    assert bench.line.codes() == ["model_not_loaded"]
     assert backend.calls == []
 
 
 async def test_jobs_are_spread_over_the_backends_of_a_model_up_to_the_limit_of_each() -> None:
     """Neither engine is idle while the other is full, and none gets more than it bears (field note 25)."""
-    outlet = RecordingOutlet()
     gate = asyncio.Event()
     small = ScriptedBackend(gate, name="small", max_concurrent=1)
     large = ScriptedBackend(gate, name="large", max_concurrent=2)
     async with executing(small, large) as bench:
         for number in range(4):
-            bench.executor.submit(job(f"j{number}"), outlet)
+            bench.submit(job(f"j{number}"))
         await bench.settle()
         assert (len(small.calls), len(large.calls)) == (1, 2)
-        assert outlet.codes() == ["out_of_capacity"]
+        assert bench.line.codes() == ["out_of_capacity"]
 
         gate.set()
         await bench.settle()
-    assert outlet.codes() == ["out_of_capacity", "done", "done", "done"]
+    assert bench.line.codes() == ["out_of_capacity", "done", "done", "done"]
 
 
 async def test_a_backend_that_lost_the_model_is_passed_over() -> None:
     """A 404 of one engine is no reason not to ask the next; its connection was fine (field note 25)."""
-    outlet = RecordingOutlet()
     without = ScriptedBackend(name="without", priority=1, refuses=ModelNotFound("unloaded"))
     having = ScriptedBackend(b"x", name="having", priority=2)
     async with executing(without, having) as bench:
-        bench.executor.submit(job(), outlet)
+        bench.submit(job())
         await bench.settle()
 
-    assert outlet.codes() == ["done"]
-    assert [started.backend for started in outlet.started] == ["having"]
+    assert bench.line.codes() == ["done"]
+    assert [started.backend for started in bench.line.started] == ["having"]
     assert bench.dead == []
 
 
 async def test_a_job_goes_on_to_the_next_backend_when_one_is_unreachable() -> None:
     """The first dies and the jobs go to the second; discovery is told (field note 25)."""
-    outlet = RecordingOutlet()
     dead = ScriptedBackend(name="dead", priority=1, refuses=BackendUnreachable("no"))
     alive = ScriptedBackend(b"x", name="alive", priority=2)
     async with executing(dead, alive) as bench:
-        bench.executor.submit(job(), outlet)
+        bench.submit(job())
         await bench.settle()
 
-    assert outlet.codes() == ["done"]
-    assert [started.backend for started in outlet.started] == ["alive"]
+    assert bench.line.codes() == ["done"]
+    assert [started.backend for started in bench.line.started] == ["alive"]
     assert bench.dead == ["dead"]
 
 
 async def test_a_shortage_of_ours_is_not_held_against_the_backend() -> None:
     """Its models stay on offer; the next one could not be reached either."""
-    outlet = RecordingOutlet()
     first = ScriptedBackend(name="a", priority=1, refuses=OutOfSockets("none left"))
     second = ScriptedBackend(b"x", name="b", priority=2)
     async with executing(first, second) as bench:
-        bench.executor.submit(job(), outlet)
+        bench.submit(job())
         await bench.settle()
 
-    assert outlet.codes() == ["out_of_capacity"]
+    assert bench.line.codes() == ["out_of_capacity"]
     assert (bench.dead, second.calls) == ([], [])
 
 
@@ -115,28 +109,26 @@ async def test_a_backend_that_is_full_by_then_is_no_second_choice() -> None:
     gate = asyncio.Event()
     dead = ScriptedBackend(name="a", refuses=BackendUnreachable("down"))
     small = ScriptedBackend(gate, name="b", max_concurrent=1)
-    outlet = RecordingOutlet()
     async with executing(dead, small) as bench:
-        bench.executor.submit(job("first to a"), outlet)
-        bench.executor.submit(job("then to b"), outlet)
+        bench.submit(job("first to a"))
+        bench.submit(job("then to b"))
         await bench.settle()
         gate.set()
         await bench.settle()
 
-    assert outlet.codes() == ["backend_unreachable", "done"]
+    assert bench.line.codes() == ["backend_unreachable", "done"]
     assert small.most_open == 1
 
 
 async def test_the_last_backends_failure_is_the_jobs() -> None:
     """Nothing is left to try."""
-    outlet = RecordingOutlet()
     first = ScriptedBackend(name="a", priority=1, refuses=BackendUnreachable("no"))
     second = ScriptedBackend(name="b", priority=2, refuses=ModelNotFound("gone"))
     async with executing(first, second) as bench:
-        bench.executor.submit(job(), outlet)
+        bench.submit(job())
         await bench.settle()
 
-    assert outlet.codes() == ["model_not_loaded"]
+    assert bench.line.codes() == ["model_not_loaded"]
 
 
 @pytest.mark.parametrize("field", ["first_byte_timeout_ms", "idle_timeout_ms"])
@@ -144,7 +136,7 @@ async def test_a_job_may_bring_its_own_time_limits(field: str) -> None:
     """The job's limits go before the operator's."""
     backend = ScriptedBackend(b"x")
     async with executing(backend, first_byte_timeout_s=9.0, idle_timeout_s=9.0) as bench:
-        bench.executor.submit(job("j", **{field: 1500}), RecordingOutlet())
+        bench.submit(job("j", **{field: 1500}))
         await bench.settle()
 
     (call,) = backend.calls
@@ -156,7 +148,50 @@ async def test_the_operators_limit_on_answers_goes_with_the_call() -> None:
     """The adapter writes it into the request."""
     backend = ScriptedBackend(b"x")
     async with executing(backend, max_output_tokens=100) as bench:
-        bench.executor.submit(job(), RecordingOutlet())
+        bench.submit(job())
         await bench.settle()
 
     assert [call.max_output_tokens for call in backend.calls] == [100]
+
+
+async def test_bytes_that_came_before_a_failure_leave_before_it_is_told() -> None:
+    """The client gets all that the engine said, and then learns that it is not the whole."""
+    backend = ScriptedBackend(b"a" * 300_000, StreamTruncated("cut"))
+    async with executing(backend) as bench:
+        bench.submit(job())
+        await bench.settle()
+        assert bench.line.codes() == []
+
+        bench.executor.ack("j", len(bench.line.chunks("j")) - 1)
+        await bench.settle()
+
+    (outcome,) = bench.line.outcomes
+    assert isinstance(outcome, JobError)
+    assert (outcome.error_code, outcome.bytes_sent) == ("stream_truncated", 300_000)
+    assert len(bench.line.body("j")) == 300_000
+
+
+async def test_a_deadline_ends_a_job_that_waits_for_its_client_alone() -> None:
+    """The engine is done, the client reads nothing: the deadline is for the whole job (field note 17)."""
+    backend = ScriptedBackend(b"a" * 300_000)
+    async with executing(backend) as bench:
+        bench.submit(job(deadline_ms=20))
+        (running,) = bench.executor.running
+        assert running.task is not None
+        await asyncio.wait([running.task])
+        await bench.settle()
+
+    assert bench.line.codes() == ["backend_timeout"]
+    assert bench.executor.running == ()
+
+
+async def test_a_job_without_a_deadline_has_none() -> None:
+    """Nothing but the engine, the client and the operator end it."""
+    gate = asyncio.Event()
+    async with executing(ScriptedBackend(gate, b"x")) as bench:
+        bench.submit(job())
+        await bench.settle()
+        gate.set()
+        await bench.settle()
+
+    assert bench.line.codes() == ["done"]

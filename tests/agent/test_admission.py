@@ -1,0 +1,86 @@
+"""Who may come in: permanent reasons before passing ones, and the load of a route only where it matters."""
+
+from collections.abc import Collection
+
+import msgspec
+import pytest
+
+from provider_agent.agent.admission import ExecutorLimits, admit, free_routes
+from provider_agent.agent.outcomes import RunningJob
+from provider_agent.agent.pump import Pump
+from provider_agent.agent.routing import Policy, Refusal, Route, RoutingTable
+from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import Job
+from provider_agent.transport.lane import Lane
+from tests.fakes.backends import ScriptedBackend
+from tests.fakes.executors import job
+
+BIG = msgspec.Raw(b'{"prompt":"' + b"x" * 20 + b'"}')
+NARROW = ExecutorLimits(max_concurrent=1, max_job_bytes=20)
+
+
+def running_on(backend: ScriptedBackend) -> RunningJob:
+    lane, route = Lane("r"), Route(backend, backend.models[0])
+    return RunningJob(job("r"), lane, Pump(lane, clock=float, patience_s=1), (route,), route, started_s=0.0)
+
+
+def judged(
+    job: Job, running: Collection[RunningJob] = (), *, draining: bool = False, wait_s: float = 0.0
+) -> Refusal | tuple[Route, ...]:
+    backend = ScriptedBackend()
+    table = RoutingTable(Catalog((CatalogEntry(backend, backend.models, healthy=True),)), Policy())
+    return admit(job, table, NARROW, running, draining=draining, wait_s=wait_s)
+
+
+def test_a_job_that_fits_gets_its_routes() -> None:
+    """The ordinary case."""
+    routes = judged(job())
+
+    assert not isinstance(routes, Refusal)
+    assert [route.backend.name for route in routes] == ["scripted"]
+
+
+@pytest.mark.parametrize(
+    ("case", "code"),
+    [
+        (job(model_id="ghost", endpoint="/v1/rerank", request=BIG), ErrorCode.MODEL_NOT_LOADED),
+        (job(endpoint="/v1/rerank", request=BIG), ErrorCode.UNSUPPORTED_ENDPOINT),
+        (job(request=BIG), ErrorCode.REQUEST_TOO_LARGE),
+        (job(), ErrorCode.DRAINING),
+    ],
+)
+def test_the_most_lasting_reason_is_the_one_that_is_told(case: Job, code: ErrorCode) -> None:
+    """All reasons at once: the order of I7 (field note 9)."""
+    verdict = judged(case, [running_on(ScriptedBackend())], draining=True, wait_s=1.0)
+
+    assert isinstance(verdict, Refusal)
+    assert verdict.code is code
+
+
+def test_the_limit_of_tokens_goes_before_the_slots_and_says_when_to_come_back() -> None:
+    """A slot may be free in a second; the minute is not over then."""
+    verdict = judged(job(), [running_on(ScriptedBackend())], wait_s=1.2)
+
+    assert verdict == Refusal(
+        ErrorCode.RATE_LIMITED,
+        "this agent has served all the tokens that its operator allows in a minute",
+        retry_after_ms=1200,
+    )
+
+
+def test_a_full_agent_takes_nothing_on() -> None:
+    """Its slots are counted by what runs, and by nothing else."""
+    verdict = judged(job(), [running_on(ScriptedBackend())])
+
+    assert isinstance(verdict, Refusal)
+    assert verdict.code is ErrorCode.OUT_OF_CAPACITY
+
+
+def test_the_limit_of_a_backend_counts_what_runs_there() -> None:
+    """And not what runs elsewhere (field note 25)."""
+    small, other = ScriptedBackend(name="small", max_concurrent=1), ScriptedBackend(name="other")
+    routes = (Route(small, small.models[0]),)
+
+    assert free_routes(routes, [running_on(other)]) == routes
+    assert free_routes(routes, [running_on(small)]) == ()
