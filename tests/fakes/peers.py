@@ -121,12 +121,12 @@ class _Scripted:
         return frame
 
     async def expect(self, kind: type[F]) -> F:
-        """The next frame, which must be of this kind; heartbeats are passed over."""
+        """The next frame, which must be of this kind; heartbeats and acknowledgements are passed over."""
         while True:
             frame = await self.hear()
             if isinstance(frame, kind):
                 return frame
-            assert isinstance(frame, Heartbeat), f"expected {kind.__name__}, got {frame}"
+            assert isinstance(frame, Heartbeat | JobAck), f"expected {kind.__name__}, got {frame}"
 
     async def until(self, kind: type[F]) -> F:
         """The next frame of this kind, past any others."""

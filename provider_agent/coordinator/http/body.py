@@ -19,6 +19,15 @@ MAX_NESTING = 128
 MAX_BRACKETS = 1_000_000
 """So that counting them stays in the milliseconds."""
 
+
+class _Body(msgspec.Struct):
+    """An ordinary body, read in one step; what is out of order is named by reading it member by member."""
+
+    model: str
+    stream: bool | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
 _members = msgspec.json.Decoder(dict[str, Raw])
 _model = msgspec.json.Decoder(str)
 _stream = msgspec.json.Decoder(bool | None)
@@ -42,20 +51,24 @@ async def receive_body(request: web.Request, patience_s: float = BODY_PATIENCE_S
     Raises:
         RequestError: it stood still for `patience_s`, is too large, or cannot be decompressed.
     """
-    body = bytearray()
+    content = request.content
+    parts: list[bytes] = []
+    left_bytes = request.client_max_size
     try:
-        while True:
+        while not content.is_eof():  # an ordinary body has come with its head
             async with asyncio.timeout(patience_s):
-                part = await request.content.readany()
-            if not part:
-                return bytes(body)
-            body += part
-            if len(body) > request.client_max_size:
-                raise RequestError(413, "request_too_large", "the request body is too large")
+                parts.append(await content.readany())
+            left_bytes -= len(parts[-1])
+            if left_bytes < 0:
+                break
+        parts.append(content.read_nowait())
     except TimeoutError:
         raise RequestError(408, "request_timeout", "the rest of the request body did not come") from None
     except web.RequestPayloadError:
         raise RequestError(400, "invalid_body", "the request body cannot be decompressed") from None
+    if left_bytes < len(parts[-1]):
+        raise RequestError(413, "request_too_large", "the request body is too large")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_body(body: bytes) -> Wanted:
@@ -69,19 +82,39 @@ def read_body(body: bytes) -> Wanted:
     """
     try:
         body.decode()
-        members = _members.decode(body)
+        wanted = _body.decode(body)
     except UnicodeDecodeError:
         raise RequestError(400, "invalid_json", "the request body is not UTF-8") from None
     except msgspec.ValidationError:
+        return _read_members(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+    _check_nesting(body)
+    return Wanted(wanted.model, bool(wanted.stream))
+
+
+def _read_members(body: bytes) -> Wanted:
+    """The same for a body that is not as expected; finds out why."""
+    try:
+        members = _members.decode(body)
+    except msgspec.ValidationError:
         raise RequestError(400, "invalid_json", "the request body is not a JSON object") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
-        raise RequestError(400, "invalid_json", f"the request body is not valid JSON ({why})") from None
+        raise _not_json(error) from None
+    _check_nesting(body)
+    return Wanted(_model_of(members), _stream_of(members))
+
+
+def _not_json(error: Exception) -> RequestError:
+    why = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
+    return RequestError(400, "invalid_json", f"the request body is not valid JSON ({why})")
+
+
+def _check_nesting(body: bytes) -> None:
     if nesting(body) > MAX_NESTING:
         raise RequestError(
             400, "invalid_json", f"the request body is nested deeper than {MAX_NESTING} levels"
         )
-    return Wanted(_model_of(members), _stream_of(members))
 
 
 def _model_of(members: dict[str, Raw]) -> str:

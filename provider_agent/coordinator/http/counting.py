@@ -25,7 +25,7 @@ def count_jobless(metrics: CoordinatorMetrics, *, clock: Callable[[], float] = t
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         began_s = clock()
         response = await handler(request)
-        if _is_clients(request.path) and JOB_HEADER not in response.headers:
+        if JOB_HEADER not in response.headers and _is_clients(request.path):
             duration_s = clock() - began_s
             metrics.request_ended(endpoint=_endpoint(request), status=response.status, duration_s=duration_s)
         return response

@@ -1,6 +1,5 @@
 """OpenAI's endpoints over the whole fleet; bytes go through unparsed. Knows no agent and no frame."""
 
-import asyncio
 import re
 from http import HTTPStatus
 
@@ -8,12 +7,13 @@ import msgspec
 from aiohttp import hdrs, web
 
 from provider_agent.coordinator.admission import Admission, Client
-from provider_agent.coordinator.answer import Answer, Done, Failed
+from provider_agent.coordinator.answer import Answer, Failed
 from provider_agent.coordinator.dispatcher import Dispatcher
 from provider_agent.coordinator.failures import failed
 from provider_agent.coordinator.fleet import endpoints_of
 from provider_agent.coordinator.http.body import BODY_PATIENCE_S, read_body, receive_body
 from provider_agent.coordinator.http.errors import RequestError, error_response, failed_response, hang_up
+from provider_agent.coordinator.http.outflow import StreamResponse, relay
 from provider_agent.coordinator.http.sse import EventStream
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.protocol.errors import ErrorCode
@@ -110,49 +110,34 @@ class OpenAIDoor:
         An engine that does not stream has one whole body to give: it is passed on as what it is,
         unless the client has already been told that events follow.
         """
-        stream = EventStream(request)
-        while not await self._is_ready(answer):
+        stream = EventStream(request, answer)
+        while not await answer.ready(within_s=self._keepalive_s):
             if stream.is_open or _may_be_events(answer):
                 answer.announced = True
                 await stream.comment(_headers(answer))
-        if not stream.is_open and not _may_be_events(answer):
-            return await _respond(request, answer)
-        event = await answer.read()
-        if not isinstance(event, Failed) and not _may_be_events(answer):
-            event = NOT_STREAMED
-        while isinstance(event, bytes):
-            await stream.write(event, _headers(answer))
-            event = await answer.read()
-        if isinstance(event, Failed):
-            return await stream.fail(event, _headers(answer))
-        return await stream.end(_headers(answer))
-
-    async def _is_ready(self, answer: Answer) -> bool:
-        """Wait for the first of it; False when nothing came for `keepalive_s`."""
-        try:
-            async with asyncio.timeout(self._keepalive_s):
-                await answer.ready()
-        except TimeoutError:
-            return False
-        return True
+        if isinstance(answer.outcome, Failed):
+            return await stream.fail(answer.outcome, _headers(answer))
+        if _may_be_events(answer):
+            return await stream.relay(_headers(answer))
+        if stream.is_open:
+            return await stream.fail(NOT_STREAMED, _headers(answer))
+        return await _respond(request, answer)
 
 
 async def _respond(request: web.Request, answer: Answer) -> web.StreamResponse:
     """The answer in one piece, or, when it is too large to be held, as it comes."""
-    event = await answer.read(HELD_BYTES)
-    if isinstance(event, Failed):
-        return failed_response(event, _headers(answer))
+    answer.hold(HELD_BYTES)
+    await answer.ready(HELD_BYTES)
+    if isinstance(answer.outcome, Failed):
+        return failed_response(answer.outcome, _headers(answer))
     status = answer.http_status if answer.http_status in _STATUSES else HTTPStatus.BAD_GATEWAY
     headers = _headers(answer) | {hdrs.CONTENT_TYPE: _media_type(answer)}
-    if isinstance(event, Done) or answer.is_whole:
-        body = event if isinstance(event, bytes) else b""
-        return web.Response(status=status, body=body, headers=headers)
-    response = web.StreamResponse(status=status, headers=headers)
-    await response.prepare(request)
-    while isinstance(event, bytes):
-        await response.write(event)
-        event = await answer.read()
-    if isinstance(event, Failed):
+    if answer.outcome is not None:
+        return web.Response(status=status, body=answer.take(), headers=headers)
+    response = StreamResponse(request, status=status, headers=headers)
+    end = await relay(request, response, answer)
+    await response.write(answer.take())
+    if isinstance(end, Failed):
         hang_up(request)
     return response
 

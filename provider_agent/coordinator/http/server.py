@@ -1,4 +1,4 @@
-"""Connections as this server holds them: patient for a while, and discreet; knows no route.
+"""Connections as this server holds them: prompt, patient for a while, and discreet; knows no route.
 
 The library answers what is no HTTP with the client's own bytes, and logs them with a traceback: a
 wrong Content-Length is enough to get a prompt there, a stray control character to get a key there.
@@ -6,13 +6,15 @@ wrong Content-Length is enough to get a prompt there, a stray control character 
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 
 from provider_agent.coordinator.http.errors import error_response, translated
+from provider_agent.coordinator.http.outflow import Outflow, Turn
+from provider_agent.coordinator.http.stall import WRITE_PATIENCE_S, StallWatch
 from provider_agent.telemetry.logs import get_logger
-from provider_agent.transport.tcp import is_reading
+from provider_agent.transport.tcp import HIGH_WATER_BYTES, is_reading, set_low_delay
 
 HEAD_PATIENCE_S = 30.0
 """How long a new connection may take until its first request has a whole head."""
@@ -27,36 +29,90 @@ log = get_logger(__name__)
 
 
 class Connection(web.RequestHandler):
-    """One client's connection."""
+    """One client's connection.
 
-    __slots__ = ("_crowded_due", "_head_due", "_head_patience_s")
+    Attributes:
+        outflow: who pushes an answer into it now.
+        turn: what all connections of this server write at the end of the loop turn.
+    """
+
+    __slots__ = (
+        "_crowded_due", "_head_due", "_head_patience_s", "_stall", "_write_patience_s", "outflow", "turn",
+    )  # fmt: skip
 
     def __init__(
         self,
         manager: web.Server,
         *,
         loop: asyncio.AbstractEventLoop,
+        turn: Turn,
         head_patience_s: float = HEAD_PATIENCE_S,
+        write_patience_s: float = WRITE_PATIENCE_S,
         **options: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **options)
+        self.turn = turn
+        self.outflow: Outflow | None = None
         self._head_patience_s = head_patience_s
+        self._write_patience_s = write_patience_s
         self._head_due: asyncio.TimerHandle | None = None
         self._crowded_due: asyncio.TimerHandle | None = None
+        self._stall: StallWatch | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        wire = cast("asyncio.Transport", transport)
+        wire.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        set_low_delay(wire)
         self._head_due = self._loop.call_later(self._head_patience_s, self._give_up_without_head)
+        self._stall = StallWatch(wire, self._write_patience_s, self._look)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         for due in (self._head_due, self._crowded_due):
             if due is not None:
                 due.cancel()
+        if self._stall is not None:
+            self._stall.stop()
         super().connection_lost(exc)
+
+    # --- writing --------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stall is not None:
+            self._stall.start()
+        if self.outflow is not None:
+            self.outflow.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.stop()
+        if self.outflow is not None:
+            self.outflow.resume()
+
+    def eof_received(self) -> None:
+        """The client has left: an answer that it does not take must not keep the job alive."""
+        if self._current_request is None or self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() > 0:
+            self.transport.abort()
+
+    def _look(self) -> None:
+        if self.outflow is not None:
+            self.outflow.note_progress()
+
+    # --- reading --------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._mind_the_crowd()
+        if self._messages:
+            self._mind_the_crowd()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on, if that had been given up: the library asks for it with every part of a body."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     @property
     def _is_crowded(self) -> bool:
@@ -122,8 +178,12 @@ class Connection(web.RequestHandler):
 class _Server(web.Server):
     """Makes connections of our kind."""
 
+    def __init__(self, *handlers: Any, **options: Any) -> None:
+        super().__init__(*handlers, **options)
+        self._turn = Turn(self._loop)
+
     def __call__(self) -> Connection:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, turn=self._turn, **self._kwargs)
 
 
 class Runner(web.AppRunner):

@@ -1,9 +1,10 @@
-"""An event stream to one client: opened as late as possible, one write for all that waits; knows no job."""
+"""An event stream to one client: opened as late as possible, ended in words when it fails; knows no job."""
 
 from aiohttp import web
 
-from provider_agent.coordinator.answer import Failed
+from provider_agent.coordinator.answer import Answer, Failed
 from provider_agent.coordinator.http.errors import failed_json, failed_response
+from provider_agent.coordinator.http.outflow import StreamResponse, relay
 
 COMMENT = b": waiting for the engine\n\n"
 """Ignored by every reader of event streams; tells proxies that the answer lives (field note 74)."""
@@ -22,10 +23,10 @@ class EventStream:
     it is an event that ends the answer in place of the engine's own end, so that no half looks whole.
     """
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, answer: Answer) -> None:
         self._request = request
+        self._answer = answer
         self._response: web.StreamResponse | None = None
-        self._last = b""
 
     @property
     def is_open(self) -> bool:
@@ -33,31 +34,33 @@ class EventStream:
         return self._response is not None
 
     async def comment(self, headers: dict[str, str]) -> None:
-        await self.write(COMMENT, headers)
+        response = self._open(headers)
+        await response.prepare(self._request)
+        await response.write(COMMENT)
 
-    async def write(self, data: bytes, headers: dict[str, str]) -> None:
-        """Write bytes as they are; waits while the client does not take them."""
-        response = self._response or await self._open(headers)
-        await response.write(data)
-        self._last = data
-
-    async def end(self, headers: dict[str, str]) -> web.StreamResponse:
-        response = self._response or await self._open(headers)
-        await response.write_eof()
+    async def relay(self, headers: dict[str, str]) -> web.StreamResponse:
+        """Pass the answer on as it comes, to its end, whichever that is."""
+        response = self._open(headers)
+        end = await relay(self._request, response, self._answer)
+        rest = self._answer.take()
+        if isinstance(end, Failed):
+            rest += self._last_words(end)
+        await response.write_eof(rest)
         return response
 
     async def fail(self, failed: Failed, headers: dict[str, str]) -> web.StreamResponse:
-        response = self._response
-        if response is None:
+        """End an answer of which the client has not seen a byte, and never will."""
+        if self._response is None:
             return failed_response(failed, headers)
-        # An event of the engine's may have been cut: the error must not become a part of it.
-        gap = b"" if self._last.endswith(b"\n\n") else b"\n\n"
-        await response.write(gap + b"data: " + failed_json(failed) + b"\n\n")
-        await response.write_eof()
-        return response
+        await self._response.write_eof(self._last_words(failed))
+        return self._response
 
-    async def _open(self, headers: dict[str, str]) -> web.StreamResponse:
-        response = web.StreamResponse(headers=headers | HEADERS)
-        await response.prepare(self._request)
-        self._response = response
-        return response
+    def _open(self, headers: dict[str, str]) -> web.StreamResponse:
+        if self._response is None:
+            self._response = StreamResponse(self._request, headers=headers | HEADERS)
+        return self._response
+
+    def _last_words(self, failed: Failed) -> bytes:
+        """The event for a failure; it must not become a part of one of the engine's that was cut."""
+        gap = b"" if self._answer.is_between_events or not self._answer.taken else b"\n\n"
+        return gap + b"data: " + failed_json(failed) + b"\n\n"

@@ -8,11 +8,21 @@ import pytest
 
 from provider_agent.coordinator.dispatcher import DispatchLimits
 from provider_agent.coordinator.http.openai import HELD_BYTES
-from provider_agent.protocol.frames import Capabilities, Job, Limits, Metadata
+from provider_agent.protocol.frames import Capabilities, Job, JobAck, Limits, Metadata
+from provider_agent.protocol.window import WINDOW_BYTES
 from tests.fakes.agents import EMBEDDINGS, offer
 from tests.fakes.coordinators import error_in, front, until
+from tests.fakes.peers import ScriptedAgent
 
 DONE_EVENT = b"data: [DONE]\n\n"
+
+
+async def fill_what_is_held(agent: ScriptedAgent, job_id: str) -> None:
+    """As much of an answer as the coordinator holds, within the window: that it is stored is acknowledged."""
+    half = b"x" * (WINDOW_BYTES // 2)
+    for _ in range(HELD_BYTES // len(half)):
+        await agent.chunk(job_id, half)
+        await agent.expect(JobAck)
 
 
 # --- answers -----------------------------------------------------------------------------
@@ -177,17 +187,16 @@ async def test_an_unstreamed_answer_of_no_stated_type_is_json() -> None:
 
 async def test_an_answer_too_large_to_be_held_is_passed_on_as_it_comes() -> None:
     """Before its end."""
-    part = b"x" * HELD_BYTES
     async with front() as it:
         agent = await it.agent("m")
         posting = it.tasks.create_task(it.chat(stream=False).__aenter__())
         job = await agent.expect(Job)
-        await agent.chunk(job.job_id, part)
+        await fill_what_is_held(agent, job.job_id)
         response = await posting
         await agent.chunk(job.job_id, b"end")
         await agent.done(job.job_id)
 
-        assert part + b"end" == await response.read()
+        assert await response.read() == b"x" * HELD_BYTES + b"end"
 
 
 # --- failures ----------------------------------------------------------------------------
@@ -236,7 +245,7 @@ async def test_a_large_answer_that_fails_in_the_middle_is_cut() -> None:
         agent = await it.agent("m")
         posting = it.tasks.create_task(it.chat(stream=False).__aenter__())
         job = await agent.expect(Job)
-        await agent.chunk(job.job_id, b"x" * HELD_BYTES)
+        await fill_what_is_held(agent, job.job_id)
         response = await posting
         await agent.fail(job.job_id, "backend_error")
 

@@ -7,8 +7,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from provider_agent.coordinator.answer import DONE, Answer
 from provider_agent.coordinator.failures import failed
 from provider_agent.coordinator.http.errors import failed_json
+from provider_agent.coordinator.http.server import Runner
 from provider_agent.coordinator.http.sse import COMMENT, EventStream
 from provider_agent.protocol.errors import ErrorCode
 
@@ -17,18 +19,20 @@ HEADERS = {"X-Job-Id": "j"}
 ERROR_EVENT = b"data: " + failed_json(FAILED) + b"\n\n"
 
 
+Script = Callable[[EventStream, Answer], Awaitable[web.StreamResponse]]
+
+
 @asynccontextmanager
-async def stream(
-    script: Callable[[EventStream], Awaitable[web.StreamResponse]],
-) -> AsyncIterator[aiohttp.ClientResponse]:
+async def stream(script: Script) -> AsyncIterator[aiohttp.ClientResponse]:
     """What a client gets when the script plays."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await script(EventStream(request))
+        answer = Answer("j", 1000)
+        return await script(EventStream(request, answer), answer)
 
     app = web.Application()
     app.router.add_get("/", handle)
-    runner = web.AppRunner(app, access_log=None)
+    runner = Runner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
@@ -42,10 +46,11 @@ async def stream(
 async def test_bytes_are_written_as_they_are() -> None:
     """Under the headers of an event stream."""
 
-    async def script(out: EventStream) -> web.StreamResponse:
-        await out.write(b"data: 1\n\n", HEADERS)
-        await out.write(b"data: 2\n\n", HEADERS)
-        return await out.end(HEADERS)
+    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+        answer.feed(b"data: 1\n\n")
+        answer.feed(b"data: 2\n\n")
+        answer.end(DONE)
+        return await out.relay(HEADERS)
 
     async with stream(script) as response:
         assert await response.read() == b"data: 1\n\ndata: 2\n\n"
@@ -55,7 +60,7 @@ async def test_bytes_are_written_as_they_are() -> None:
 async def test_a_failure_before_anything_was_written_is_an_ordinary_error() -> None:
     """With its status."""
 
-    async def script(out: EventStream) -> web.StreamResponse:
+    async def script(out: EventStream, _: Answer) -> web.StreamResponse:
         return await out.fail(FAILED, HEADERS)
 
     async with stream(script) as response:
@@ -66,7 +71,7 @@ async def test_a_failure_before_anything_was_written_is_an_ordinary_error() -> N
 async def test_a_failure_after_a_comment_is_an_event() -> None:
     """The status has been sent."""
 
-    async def script(out: EventStream) -> web.StreamResponse:
+    async def script(out: EventStream, _: Answer) -> web.StreamResponse:
         await out.comment(HEADERS)
         return await out.fail(FAILED, HEADERS)
 
@@ -74,15 +79,46 @@ async def test_a_failure_after_a_comment_is_an_event() -> None:
         assert (response.status, await response.read()) == (200, COMMENT + ERROR_EVENT)
 
 
+async def test_bytes_may_follow_comments() -> None:
+    """The engine has begun to answer."""
+
+    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+        await out.comment(HEADERS)
+        assert out.is_open
+        await out.comment(HEADERS)
+        answer.feed(b"data: 1\n\n")
+        answer.end(DONE)
+        return await out.relay(HEADERS)
+
+    async with stream(script) as response:
+        assert await response.read() == COMMENT + COMMENT + b"data: 1\n\n"
+
+
 async def test_a_failure_after_half_an_event_is_an_event_of_its_own() -> None:
     """Two line breaks end whatever the engine had begun."""
 
-    async def script(out: EventStream) -> web.StreamResponse:
-        await out.write(b"data: ha", HEADERS)
-        return await out.fail(FAILED, HEADERS)
+    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+        answer.feed(b"data: ha")
+        answer.take()
+        answer.end(FAILED)
+        return await out.relay(HEADERS)
 
     async with stream(script) as response:
-        assert await response.read() == b"data: ha\n\n" + ERROR_EVENT
+        assert await response.read() == b"\n\n" + ERROR_EVENT
+
+
+async def test_a_failure_comes_behind_the_bytes_that_the_client_is_owed() -> None:
+    """Those that waited when it came."""
+
+    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+        answer.feed(b"data: 1\n\n")
+        answer.take()
+        answer.feed(b"data: 2\n\n")
+        answer.end(FAILED)
+        return await out.relay(HEADERS)
+
+    async with stream(script) as response:
+        assert await response.read() == b"data: 2\n\n" + ERROR_EVENT
 
 
 @pytest.mark.parametrize(
@@ -99,13 +135,15 @@ async def test_a_failure_after_half_an_event_is_an_event_of_its_own() -> None:
 async def test_a_failure_after_whole_events_leaves_them_alone(writes: tuple[bytes, ...]) -> None:
     """However their lines end and wherever they were cut: blank lines between events are none themselves."""
 
-    async def script(out: EventStream) -> web.StreamResponse:
+    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
         for data in writes:
-            await out.write(data, HEADERS)
-        return await out.fail(FAILED, HEADERS)
+            answer.feed(data)
+            answer.take()
+        answer.end(FAILED)
+        return await out.relay(HEADERS)
 
     async with stream(script) as response:
-        lines = (await response.read()).splitlines()
+        lines = (b"".join(writes) + await response.read()).splitlines()
 
     assert [line for line in lines if line.startswith(b"data:")] == [b"data: 1", ERROR_EVENT.strip()]
     assert lines[lines.index(ERROR_EVENT.strip()) - 1] == b""
@@ -114,8 +152,9 @@ async def test_a_failure_after_whole_events_leaves_them_alone(writes: tuple[byte
 async def test_an_answer_without_bytes_is_an_empty_stream() -> None:
     """Not an error."""
 
-    async def script(out: EventStream) -> web.StreamResponse:
-        return await out.end(HEADERS)
+    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+        answer.end(DONE)
+        return await out.relay(HEADERS)
 
     async with stream(script) as response:
         assert (response.status, await response.read()) == (200, b"")
