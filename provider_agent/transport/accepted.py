@@ -26,14 +26,16 @@ async def accept(request: web.Request, patience: Patience = PATIENCE) -> "Accept
     if not verdict:
         await judge.prepare(request)  # says what is wrong
     response = Upgrade(accept_key(request.headers[hdrs.SEC_WEBSOCKET_KEY]), verdict.protocol)
-    await response.prepare(request)
-    # From here to the end without a pause, lest something arrive for a parser that is not ours.
+    try:
+        await response.prepare(request)
+    except ConnectionError as error:
+        raise ChannelClosed(None, "during the handshake") from error
+    assert request.transport is not None  # noqa: S101 - for mypy: it could be written to
+    # From the answer to the end without a pause, lest something arrive for a parser that is not ours.
     follower = _Follower()
     request.protocol.set_parser(cast(Any, follower))
     request.protocol.keep_alive(False)
-    if request.transport is None:
-        raise ChannelClosed(None, "lost during the handshake")
-    return AcceptedSocket(response, request.protocol, request.transport, patience, bytes(follower.received))
+    return AcceptedSocket(response, request.protocol, request.transport, patience, follower.take())
 
 
 class Upgrade(web.StreamResponse):
@@ -91,10 +93,14 @@ class _Follower:
     """Stands for one of aiohttp's parsers, to be given what came right behind the request."""
 
     def __init__(self) -> None:
-        self.received = bytearray()
+        self._received = b""
+
+    def take(self) -> bytes:
+        received, self._received = self._received, b""
+        return received
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.received += data
+        self._received += data
         return False, b""
 
     def feed_eof(self) -> None:

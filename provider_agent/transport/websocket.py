@@ -88,8 +88,8 @@ class WebSocketConnection(asyncio.Protocol):
             self._writer.add(message)
 
     def flush(self) -> None:
-        if self._ended is None and (data := self._writer.take()):
-            self._write(data)
+        if self._ended is None and (data := self._writer.take()) and not self._transport.is_closing():
+            self._write(data)  # to one that is, the loops log a warning each time
 
     def _write(self, data: bytes) -> None:
         self._written_bytes += len(data)

@@ -19,11 +19,11 @@ async def silence(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) 
 
 @asynccontextmanager
 async def half_open_server(
-    says: bytes = b"", *, then: Talk = silence, heads: list[str] | None = None
+    says: bytes = b"", *, then: Talk = silence, heads: list[str] | None = None, cut: int | None = None
 ) -> AsyncIterator[str]:
     """Completes the handshake, perhaps says something in the same breath, then neither reads nor speaks.
 
-    The heads of the requests are added to `heads`.
+    The heads of the requests are added to `heads`; the handshake's answer is cut into two packets at `cut`.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,10 +31,15 @@ async def half_open_server(
         if heads is not None:
             heads.append(head)
         key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("Sec-WebSocket-Key"))
-        writer.write(
+        answer = (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n" + says
+            b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
         )
+        if cut is not None:
+            writer.write(answer[:cut])
+            await asyncio.sleep(0.02)  # or the network would join them again
+            answer = answer[cut:]
+        writer.write(answer + says)
         await writer.drain()
         await then(reader, writer)
         await silence(reader, writer)

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from provider_agent.transport.liveness import (
     LATE_S,
     LONGEST_LOOK_S,
-    Backlog,
-    Ear,
     Liveness,
     Outflow,
     Patience,
@@ -91,15 +89,14 @@ def test_only_ten_silent_seconds_are_death(steps: list[tuple[float, bool]]) -> N
     ("before", "after", "has_taken"),
     [
         (None, None, False),
-        (None, Backlog(1, 100), False),
-        (Backlog(1, 100), Backlog(1, 100), False),
-        (Backlog(1, 100), Backlog(1, 102), False),  # a close frame of ours
-        (Backlog(1, 100), Backlog(1, 99), True),
-        (Backlog(1, 100), Backlog(2, 200), True),  # the next send waits: the one before has left
-        (Backlog(1, 100), None, True),
+        (None, 100, False),  # nothing waited then: what has left says nothing of the peer
+        (100, 100, False),
+        (100, 99, False),  # TLS adds to what waits
+        (100, 101, True),
+        (100, None, True),
     ],
 )
-def test_what_has_left_was_taken(before: Backlog | None, after: Backlog | None, has_taken: bool) -> None:
+def test_what_has_left_was_taken(before: int | None, after: int | None, has_taken: bool) -> None:
     """All that can be between two looks."""
     outflow = Outflow()
     outflow.look(0.0, before)
@@ -112,18 +109,18 @@ def test_the_time_of_a_stuck_peer_adds_up_until_it_takes_something() -> None:
     """However little: it lives, and the line is thin."""
     outflow = Outflow()
     for now_s in (0.0, 5.0, 9.0):
-        outflow.look(now_s, Backlog(1, 100))
+        outflow.look(now_s, 100)
     assert outflow.stuck_s == 9.0
 
-    outflow.look(14.0, Backlog(1, 99))
+    outflow.look(14.0, 101)
     assert outflow.stuck_s == 0.0
 
 
 def test_a_late_look_counts_for_an_ordinary_one() -> None:
     """After a sleep of the machine the peer has a chance to take something first."""
     outflow = Outflow()
-    outflow.look(0.0, Backlog(1, 100))
-    outflow.look(3600.0, Backlog(1, 100))
+    outflow.look(0.0, 100)
+    outflow.look(3600.0, 100)
 
     assert outflow.stuck_s == LONGEST_LOOK_S
 
@@ -132,11 +129,11 @@ class Line:
     """A connection that counts what a watch does to it."""
 
     def __init__(
-        self, *, reading: bool = True, answers: bool = False, backlog: Iterator[Backlog | None] | None = None
+        self, *, reading: bool = True, answers: bool = False, taken_bytes: Iterator[int | None] | None = None
     ) -> None:
         self.reading = reading
         self.verdicts: list[Verdict] = []
-        self._backlog = backlog or repeat(None)
+        self._taken_bytes = taken_bytes or repeat(None)
         self.pings = 0
         self.given_up = asyncio.Event()
         self.pinged = asyncio.Event()
@@ -144,7 +141,7 @@ class Line:
         self.watch = Watch(
             Patience(0.01, 0.01, stalled_after_s=0.02),
             is_reading=lambda: self.reading,
-            backlog=lambda: next(self._backlog),
+            taken_bytes=lambda: next(self._taken_bytes),
             ping=self._ping,
             give_up=self._give_up,
         )
@@ -173,7 +170,7 @@ async def test_a_watch_gives_up_a_silent_line() -> None:
 
 async def test_a_watch_gives_up_a_line_that_talks_but_takes_nothing() -> None:
     """It may ask for what it never takes, and that would wait here without end."""
-    line = Line(answers=True, backlog=repeat(Backlog(1, 100)))
+    line = Line(answers=True, taken_bytes=repeat(100))
     async with asyncio.timeout(5):
         await line.given_up.wait()
 
@@ -182,7 +179,7 @@ async def test_a_watch_gives_up_a_line_that_talks_but_takes_nothing() -> None:
 
 async def test_a_silent_line_that_takes_what_waits_lives() -> None:
     """A pong waits behind one long message over a thin line."""
-    line = Line(backlog=(Backlog(1, 100 - taken) for taken in range(100)))
+    line = Line(taken_bytes=iter(range(100)))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await line.given_up.wait()
@@ -219,42 +216,3 @@ async def test_what_arrived_before_the_last_look_is_life() -> None:
     line.watch.stop()
 
     assert not line.given_up.is_set()
-
-
-class Protocol(asyncio.Protocol):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def data_received(self, data: bytes) -> None:
-        self.told.append(data.decode())
-
-    def eof_received(self) -> bool:
-        self.told.append("eof")
-        return True
-
-    def pause_writing(self) -> None:
-        self.told.append("pause")
-
-    def resume_writing(self) -> None:
-        self.told.append("resume")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.told.append(f"lost: {exc}")
-
-
-async def test_an_ear_hears_each_byte_and_hides_nothing() -> None:
-    """The protocol behind it is told all that a transport tells."""
-    protocol, peer = Protocol(), liveness(-1.0)
-    ear = Ear(protocol, peer)
-    ear.data_received(b"x")
-
-    assert peer.heard_s > 0
-
-    ear.pause_writing()
-    ear.resume_writing()
-    assert ear.eof_received() is True
-    ear.connection_lost(ValueError("v"))
-
-    assert protocol.told == ["x", "pause", "resume", "eof", "lost: v"]
