@@ -19,6 +19,7 @@ from provider_agent.agent.resume import LastSession
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import Credentials, Duties, Session
 from provider_agent.agent.status import StatusSource, status_page
+from provider_agent.agent.waiting import Waiter, wait_until
 from provider_agent.backends.discovery import Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from provider_agent.protocol.errors import ErrorCode
@@ -44,6 +45,7 @@ async def run(
     stop: asyncio.Event,
     on_event: OnEvent = lambda _name, _facts: None,
     environ: Mapping[str, str] = os.environ,
+    wait: Waiter = wait_until,
 ) -> int:
     """Serve until `stop` is set, then drain; gives the exit code (0, 75 replaced, 78 rejected for good).
 
@@ -66,7 +68,7 @@ async def run(
             grace_s=config.discovery.grace_s,
             on_change=agent.use,
         )
-        return await agent.run(discovery, stop)
+        return await agent.run(discovery, stop, wait)
 
 
 class Agent:
@@ -105,12 +107,13 @@ class Agent:
             on_refused=self._job_refused,
         )
 
-    async def run(self, discovery: Discovery, stop: asyncio.Event) -> int:
+    async def run(self, discovery: Discovery, stop: asyncio.Event, wait: Waiter = wait_until) -> int:
         """Find engines, hold a session, serve; gives the exit code."""
         self._executor.on_unreachable = discovery.report_unreachable
         connector = Connector(
             dial=self._dial,
             serve=self._serve,
+            wait=wait,
             jobs_wait_s=self._jobs_wait_s,
             on_dialled=self._metrics.dialled,
             on_ended=self._metrics.session_ended,
