@@ -126,7 +126,7 @@ async def test_an_agent_that_vanishes_is_gone_at_once() -> None:
         agent = await it.agent()
         await until(lambda: bool(it.dispatcher.fleet.models))
 
-        agent.socket._connection.transport.abort()  # type: ignore[attr-defined]
+        agent.socket.abort(ChannelClosed(None, "cut by the test"))
         await until(lambda: not it.dispatcher.fleet.providers)
         await until(lambda: not it.door._sessions)
 
