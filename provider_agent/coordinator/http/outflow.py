@@ -18,7 +18,7 @@ from provider_agent.coordinator.answer import NEVER, Answer, Done, Failed
 TURN_BYTES = 16 * 1024
 """So much is written at once, without waiting for the end of the loop turn."""
 
-PIECE_BYTES = 16 * 1024
+PIECE_BYTES = 64 * 1024
 """The most that is written before we look whether the client takes it, unless one chunk is larger."""
 
 _HTTP_1_1 = (1, 1)

@@ -1,0 +1,160 @@
+"""The dispatcher's side of answers, played by a test: with an agent behind it that keeps to its window."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+from aiohttp import web
+
+from provider_agent.coordinator.admission import Admission
+from provider_agent.coordinator.answer import DONE, Answer
+from provider_agent.coordinator.dispatcher import Dispatcher
+from provider_agent.coordinator.fleet import Fleet
+from provider_agent.coordinator.http.errors import openai_errors
+from provider_agent.coordinator.http.openai import OpenAIDoor
+from provider_agent.coordinator.http.server import Runner
+from provider_agent.coordinator.jobs import JobRequest
+from provider_agent.coordinator.store.memory import MemoryStore
+from provider_agent.protocol.window import WINDOW_BYTES
+
+HOST = "127.0.0.1"
+LIMIT_S = 20.0
+"""How long one test may take."""
+
+
+@dataclass(eq=False)
+class Asked:
+    """One request, and the answer that the test gives.
+
+    Attributes:
+        told: what was said to be consumed, in order.
+        most_waiting_bytes: the most that the answer ever held.
+        over: whoever served the request does not want the answer any more.
+    """
+
+    request: JobRequest
+    told: list[int] = field(default_factory=list)
+    most_waiting_bytes: int = 0
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answer = Answer("job-1", 8 * 1024**2, self._on_consumed)
+        self._moved = asyncio.Event()
+
+    @property
+    def consumed_bytes(self) -> int:
+        return self.told[-1] if self.told else 0
+
+    def _on_consumed(self, total_bytes: int) -> None:
+        self.told.append(total_bytes)
+        self._moved.set()
+
+    def give(self, data: bytes) -> None:
+        """One chunk, come what may."""
+        assert self.answer.feed(data)
+        self.most_waiting_bytes = max(self.most_waiting_bytes, self.answer.waiting_bytes)
+
+    async def supply(self, *chunks: bytes) -> None:
+        """Many chunks, never more than a window unconsumed."""
+        for data in chunks:
+            while self.answer.total_bytes + len(data) - self.consumed_bytes > WINDOW_BYTES:
+                self._moved.clear()
+                await self._moved.wait()
+            self.give(data)
+
+    async def supply_all(self, *chunks: bytes) -> None:
+        await self.supply(*chunks)
+        self.answer.end(DONE)
+
+
+class ScriptedDispatcher:
+    """Hands every request to the test."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        self.asked: asyncio.Queue[Asked] = asyncio.Queue()
+
+    @contextlib.contextmanager
+    def run(self, request: JobRequest) -> Iterator[Answer]:
+        asked = Asked(request)
+        self.asked.put_nowait(asked)
+        try:
+            yield asked.answer
+        finally:
+            asked.over.set()
+
+
+@dataclass
+class Door:
+    """OpenAI's door on loopback, before a dispatcher that the test plays."""
+
+    dispatcher: ScriptedDispatcher
+    port: int
+    tasks: asyncio.TaskGroup
+
+    async def client(
+        self, *, stream: bool = True, version: str = "1.1", times: int = 1, limit_bytes: int = 2**16
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client that has asked so many times, over one connection; it reads ahead `limit_bytes`."""
+        reader, writer = await asyncio.open_connection(HOST, self.port, limit=limit_bytes)
+        body = b'{"model":"m","stream":%s}' % (b"true" if stream else b"false")
+        head = b"POST /v1/chat/completions HTTP/%s\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+        writer.write((head % (version.encode(), len(body)) + body) * times)
+        return reader, writer
+
+    async def asked(self) -> Asked:
+        return await self.dispatcher.asked.get()
+
+
+@asynccontextmanager
+async def door(*, write_patience_s: float = 60.0) -> AsyncIterator[Door]:
+    """As `app.py` builds it."""
+    dispatcher = ScriptedDispatcher()
+    app = web.Application(middlewares=[openai_errors])
+    OpenAIDoor(cast("Dispatcher", dispatcher), Admission(MemoryStore(), dev=True)).add_to(app)
+    runner = Runner(
+        app,
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=0.1,
+        write_patience_s=write_patience_s,
+    )
+    await runner.setup()
+    await web.TCPSite(runner, HOST, 0).start()
+    try:
+        async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as tasks:
+            yield Door(dispatcher, runner.addresses[0][1], tasks)
+    finally:
+        await runner.cleanup()
+
+
+def dechunk(raw: bytes) -> tuple[bytes, bytes]:
+    """The body of a response in chunked encoding, read strictly, and what follows it."""
+    body = b""
+    while True:
+        size_line, found, raw = raw.partition(b"\r\n")
+        assert found, "cut in the size of a chunk"
+        size = int(size_line, 16)
+        assert size_line == b"%x" % size, size_line
+        data, end, raw = raw[:size], raw[size : size + 2], raw[size + 2 :]
+        assert (len(data), end) == (size, b"\r\n"), "cut in a chunk"
+        if size == 0:
+            return body, raw
+        body += data
+
+
+async def read_head(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def read_body(reader: asyncio.StreamReader) -> bytes:
+    """The rest of a response in chunked encoding; what follows it stays in the reader."""
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        assert await reader.readexactly(2) == b"\r\n"
+    assert await reader.readexactly(2) == b"\r\n"
+    return body
