@@ -230,20 +230,20 @@ class Channel:
         """Everything that waits, as long as the socket has room."""
         if self._closed is not None:
             return
+        self._is_handing_over = True
         self.turn += 1
         if self._waits:
             self._send_waiting()
         self._flush_socket()
-        self.is_free = not (self._socket.is_full or self._waits)
+        self.is_free = not self._socket.is_full
+        self._is_handing_over = False
 
     def _send_waiting(self) -> None:
-        self._is_handing_over = True
         while self._waits and self._has_room:
             message = self._next_message()
             if message is not None:
                 self._send(message)
                 self._collected_bytes += len(message)
-        self._is_handing_over = False
         if not self._waits:
             self._emptied.set()
 
@@ -289,7 +289,6 @@ class Channel:
 
     async def close(self, code: int = 1000, reason: str = "", *, within_s: float = 0.0) -> None:
         """Send what waits, for `within_s` or else for a second at most, then say goodbye; never raises."""
-        self._hand_over()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(within_s, self._flush_timeout_s)):
                 while self._waits:

@@ -108,9 +108,7 @@ class Lane:
         self._was_said = False  # the outcome has left
         self._wants_room = False
         self._way: Way | None = None
-        self._free_way: Way | None = (
-            None  # the same while nothing of ours waits there: for bytes, the short cut
-        )
+        self._free_way: Way | None = None  # the same while a byte may leave by the short cut
         self._turn = 0
         self._encode: ChunkEncoder  # of the present channel's form
 
@@ -191,7 +189,7 @@ class Lane:
         if not self._is_dropped:
             self.window.rewind(have_seq)
         self._is_start_due = self._started is not None and have_seq < 0
-        self._is_outcome_due = self.outcome is not None and not self.is_settled
+        self._is_outcome_due = self.outcome is not None
         self._was_said = False
 
     @property
@@ -215,7 +213,6 @@ class Lane:
             return True
         if data:
             self.window.put(data)
-            self._free_way = None
             self._enter(len(data))
         self._wants_room = not self.window.has_room
         return not self._wants_room
@@ -241,7 +238,7 @@ class Lane:
         self._way = way
         self._encode = chunk_encoder(self.job_id, way.protocol, self.stream_id if way.binary else None)
         self._turn = 0
-        self._rest()
+        self._open()
         self._enter(self.window.waiting_bytes)
 
     def detach(self) -> None:
@@ -255,7 +252,7 @@ class Lane:
             return None
         if self._is_start_due and self._started is not None:
             self._is_start_due = False
-            self._rest()
+            self._open()
             return encode(self._started, self._way.protocol)
         if self.window.can_send:
             return self._next_chunk(self._way, limit_bytes)
@@ -271,7 +268,6 @@ class Lane:
     def _next_chunk(self, way: Way, limit_bytes: int) -> bytes:
         window = self.window
         message = self._encode(*window.take(limit_bytes))
-        self._rest()
         if window.is_drained or (self._wants_room and window.has_room):
             way.tell(self)
         return message
@@ -286,8 +282,9 @@ class Lane:
         way.tell(self)
         return encode(outcome, way.protocol)
 
-    def _rest(self) -> None:
-        if not (self._is_over or self._is_start_due) and self.window.is_drained:
+    def _open(self) -> None:
+        """From now on, a byte may leave by the short cut."""
+        if not (self._is_over or self._is_start_due):
             self._free_way = self._way
 
     def _numbered(self, outcome: Outcome) -> Outcome:

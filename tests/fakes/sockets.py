@@ -155,6 +155,14 @@ class SocketThatIsFullUntilFlushed(MemorySocket):
         return bool(self._collected)
 
 
+class SocketThatTellsWithinAFlush(MemorySocket):
+    """Says that it has room from within `flush`, whether or not it had been full."""
+
+    def flush(self) -> None:
+        super().flush()
+        self.on_room()
+
+
 class SocketThatCloses(MemorySocket):
     """Takes so many messages, and is lost at the next one."""
 

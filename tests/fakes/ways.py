@@ -37,6 +37,8 @@ class FakeWay:
     def withdraw(self, lane: Lane) -> None:
         if lane in self.waiting:
             self.waiting.remove(lane)
+        if lane in self._to_hear:
+            self._to_hear.remove(lane)
 
     def tell(self, lane: Lane) -> None:
         self._to_hear.append(lane)

@@ -31,6 +31,7 @@ from tests.fakes.sockets import (
     MemorySocket,
     SocketThatCloses,
     SocketThatIsFullUntilFlushed,
+    SocketThatTellsWithinAFlush,
     StepSocket,
     StuckSocket,
     join,
@@ -130,6 +131,16 @@ async def test_what_is_worth_a_write_does_not_wait_for_the_turn_to_end() -> None
     lane.write(b"x" * TURN_BYTES)
 
     assert socket.writes == [1]
+
+
+async def test_each_turns_token_leaves_without_waiting() -> None:
+    """Nothing is kept back for the next one."""
+    channel = agent_channel(MemorySocket())
+    lane = lane_on(channel)
+    for _ in range(3):
+        lane.write(b"x")
+        assert lane.window.waiting_bytes == 0
+        await turns(1)
 
 
 async def test_many_small_pieces_of_one_turn_are_written_as_soon_as_they_are_worth_it() -> None:
@@ -335,6 +346,17 @@ async def test_an_outcome_that_waits_is_not_said_twice() -> None:
     assert kinds_of(socket) == ["JobChunk", "JobDone", "JobDone"]
 
 
+async def test_a_refusal_of_a_running_job_is_said() -> None:
+    """Its own outcome is not known yet, so nothing is said twice."""
+    socket = MemorySocket()
+    channel = agent_channel(socket)
+    lane_on(channel)
+    channel.post(failed("j", "duplicate_job"))
+    await turns()
+
+    assert kinds_of(socket) == ["JobError"]
+
+
 async def test_a_socket_that_has_room_again_after_a_flush_is_given_the_rest() -> None:
     """It counts what was collected; nobody has to tell that there is room."""
     socket = SocketThatIsFullUntilFlushed()
@@ -395,6 +417,37 @@ async def test_a_source_that_is_resumed_may_write_at_once() -> None:
     assert b"".join(chunk.data for chunk in chunks_of(socket)) == b"".join(
         letter * 100_000 for letter in (b"a", b"b", b"c")
     )
+
+
+async def test_nobody_is_called_from_within_a_write() -> None:
+    """Not even if the socket says in the middle of it that there is room."""
+    socket = SocketThatTellsWithinAFlush()
+    lane = lane_on(agent_channel(socket))
+    is_writing, calls = False, 0
+
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+        assert not is_writing
+
+    lane.on_room = count
+    for _ in range(3):
+        is_writing = True
+        lane.write(b"x" * 200_000)
+        is_writing = False
+        await turns()
+
+    assert calls == 3
+    assert len(b"".join(chunk.data for chunk in chunks_of(socket))) == 600_000
+
+
+async def test_a_job_that_is_cancelled_right_after_it_wrote_is_not_called_any_more() -> None:
+    """Its engine is closed, not resumed."""
+    lane = lane_on(agent_channel(MemorySocket()))
+    lane.on_room = lambda: pytest.fail("called")
+    lane.write(b"x" * 200_000)
+    lane.discard()
+    await turns()
 
 
 # --- a peer that does not read -----------------------------------------------------------
@@ -732,7 +785,8 @@ async def test_close_takes_the_time_that_it_is_given() -> None:
     await socket.stuck.wait()
     channel.post(BEAT)
     asyncio.get_running_loop().call_later(0.05, socket.release)
-    await channel.close(within_s=5)
+    async with asyncio.timeout(5):
+        await channel.close(within_s=100)
 
     assert len(socket.sent) == 2
 

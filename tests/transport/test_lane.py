@@ -86,6 +86,30 @@ def test_a_token_does_not_overtake_the_start() -> None:
     assert way.frames == [STARTED, chunk(0, b"a")]
 
 
+def test_after_the_start_tokens_take_the_short_way() -> None:
+    """And again in each turn."""
+    way = FakeWay()
+    lane = lane_on(way)
+    lane.start(STARTED)
+    way.end_turn()
+    for _ in range(2):
+        lane.write(b"a")
+        assert lane.window.waiting_bytes == 0
+        way.end_turn()
+
+
+def test_a_start_of_before_the_channel_leaves_before_the_first_token() -> None:
+    """The engine answered while no channel was there."""
+    lane = Lane("j")
+    lane.start(STARTED)
+    lane.attach(way := FakeWay())
+    lane.write(b"a")
+    assert way.messages == []
+    way.end_turn()
+
+    assert way.frames == [STARTED, chunk(0, b"a")]
+
+
 def test_nothing_is_nothing_to_say() -> None:
     """An empty piece is no chunk, neither on the short nor on the long way."""
     way = FakeWay()
@@ -159,6 +183,19 @@ def test_an_ack_that_makes_no_difference_calls_nobody() -> None:
     lane.ack(0)
 
     assert calls == []
+
+
+def test_a_source_that_was_told_is_not_told_again() -> None:
+    """It goes on already."""
+    lane = lane_on(way := FakeWay(), window_bytes=4)
+    calls = calls_of(lane)
+    for part in (b"ab", b"cd"):
+        lane.write(part)
+        way.end_turn()
+    lane.ack(0)
+    lane.ack(1)
+
+    assert len(calls) == 1
 
 
 def test_a_source_hears_when_all_has_left() -> None:
@@ -257,6 +294,7 @@ def test_nothing_follows_an_outcome() -> None:
     way.end_turn()
 
     assert way.frames == [done(0, 0)]
+    assert lane.outcome == done(0, 0)
 
 
 def test_an_outcome_that_has_not_left_can_be_replaced() -> None:
@@ -335,6 +373,7 @@ def test_a_start_that_is_discarded_does_not_leave() -> None:
     way.end_turn()
 
     assert way.messages == []
+    assert not lane.is_due
 
 
 def test_a_discarded_outcome_is_given_back() -> None:
@@ -343,6 +382,7 @@ def test_a_discarded_outcome_is_given_back() -> None:
     lane.write(b"abc")
     lane.finish(DONE)
     assert lane.discard() == DONE
+    assert lane.outcome is None
     lane.finish(FAILED)
     way.end_turn()
 
@@ -357,6 +397,16 @@ def test_an_outcome_that_has_left_is_not_given_back() -> None:
 
     assert lane.discard() is None
     assert lane.outcome == done(0, 0)
+
+
+def test_a_job_that_was_cancelled_while_no_channel_was_there_takes_nothing_on_the_next_one() -> None:
+    """Its engine may still give a piece before it is closed."""
+    lane = Lane("j")
+    lane.discard()
+    lane.attach(way := FakeWay())
+    lane.write(b"late")
+
+    assert way.messages == []
 
 
 def test_nobody_hears_of_what_was_discarded() -> None:
