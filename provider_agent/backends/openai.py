@@ -10,8 +10,9 @@ from provider_agent.backends.base import (
     BackendModel,
     BackendSettings,
     Call,
+    Reply,
 )
-from provider_agent.backends.http import EngineHttp, HttpReply, Page
+from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import Answers, Item, by_name, items, positive, text
 from provider_agent.backends.request import CHAT, COMPLETIONS, EMBEDDINGS
 from provider_agent.telemetry.logs import get_logger
@@ -58,7 +59,7 @@ class OpenAIBackend:
         models = [self._model(item, more) for item in self._usable(listed, "id").values()]
         return tuple(sorted(models, key=lambda model: model.model_id))
 
-    def open(self, call: Call) -> AbstractAsyncContextManager[HttpReply]:
+    def open(self, call: Call) -> AbstractAsyncContextManager[Reply]:
         return self._http.open(self.url, call, self._api_key)
 
     async def _ask_more(self) -> Any:

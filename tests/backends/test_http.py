@@ -41,6 +41,7 @@ from tests.fakes.engine import (
     usage_event,
     whole_chat,
 )
+from tests.fakes.takers import SlowTaker, Taker, relaying, take, whole
 
 CHAT = "/v1/chat/completions"
 LATE_S = 5.0
@@ -65,25 +66,24 @@ def call(body: bytes = b'{"stream":true}', *, first_byte_s: float = LATE_S, idle
 
 async def ask(http: EngineHttp, engine: FakeEngine, asked: Call | None = None, **options: Any) -> bytes:
     async with asyncio.timeout(LATE_S), http.open(engine.url, asked or call(), **options) as reply:
-        return b"".join([data async for data in reply])
+        return await whole(reply)
 
 
 async def fail(http: EngineHttp, engine: FakeEngine, asked: Call | None = None) -> tuple[bytes, BackendError]:
     """What was relayed before the error, and the error."""
-    relayed = b""
+    taker = Taker()
     try:
         async with asyncio.timeout(LATE_S), http.open(engine.url, asked or call()) as reply:
-            async for data in reply:
-                relayed += data
+            await reply.relay(taker)
     except BackendError as error:
-        return relayed, error
+        return taker.taken, error
     raise AssertionError("no error")
 
 
 async def test_an_answer_comes_through_verbatim(http: EngineHttp, engine: FakeEngine) -> None:
     """Status, type, bytes; without the usage event that only we asked for."""
     async with http.open(engine.url, call()) as reply:
-        relayed = b"".join([data async for data in reply])
+        relayed = await whole(reply)
 
     assert (reply.http_status, reply.content_type) == (200, "text/event-stream")
     assert relayed == chat_chunk("Hel") + chat_chunk("lo") + chat_chunk("", "stop") + DONE
@@ -96,7 +96,7 @@ async def test_a_content_type_that_no_frame_can_hold_costs_no_answer(
     """Some gateway's Latin-1 in a parameter must not end the job as a defect of ours."""
     engine.will_answer(sse(chat_chunk("a", "stop"), DONE, content_type="text/event-stream; name=caf\xe9"))
     async with http.open(engine.url, call()) as reply:
-        relayed = b"".join([data async for data in reply])
+        relayed = await whole(reply)
 
     assert reply.content_type == "text/event-stream; name=caf?"
     assert relayed == chat_chunk("a", "stop") + DONE
@@ -113,25 +113,19 @@ async def test_the_engine_gets_the_routed_model_and_the_key(http: EngineHttp, en
     assert request.headers["host"] == f"127.0.0.1:{engine.port}"
 
 
-async def test_each_job_has_its_own_connection(http: EngineHttp, engine: FakeEngine) -> None:
-    """Engines drop kept-alive connections although they announce them."""
-    await ask(http, engine)
-    await ask(http, engine)
-
-    assert len(engine.connections) == 2
-    assert engine.posts[0].headers["connection"] == "close"
-
-
 async def test_bytes_arrive_as_the_engine_makes_them(http: EngineHttp, engine: FakeEngine) -> None:
     """Field note 34: the first chunk is here while the second is not made yet."""
     second = asyncio.Event()
     engine.will_answer(sse(chat_chunk("a"), second, chat_chunk("b", "stop"), DONE))
 
     async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
-        pieces = aiter(reply)
-        assert await anext(pieces) == chat_chunk("a")
-        second.set()
-        assert b"".join([data async for data in pieces]) == chat_chunk("b", "stop") + DONE
+        taker = Taker()
+        async with relaying(reply, taker) as job:
+            await taker.has(chat_chunk("a"))
+            second.set()
+            await job
+
+    assert taker.taken == chat_chunk("a") + chat_chunk("b", "stop") + DONE
 
 
 async def test_a_connection_that_stays_open_after_the_end_mark_is_not_waited_for(
@@ -152,7 +146,7 @@ async def test_leaving_closes_the_engines_connection_at_once(http: EngineHttp, e
         engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
         async with asyncio.timeout(LATE_S):
             async with http.open(engine.url, call()) as reply:
-                await anext(aiter(reply))
+                await take(reply, chat_chunk("a"))
                 began_s = loop.time()
             left_s = loop.time()
             await engine.connections[-1].closed.wait()
@@ -167,10 +161,8 @@ async def test_the_connection_is_closed_when_leaving_returns(http: EngineHttp, e
     """Not merely about to be: what follows is the slot of another job (field note 6)."""
     engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
     async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
-        await anext(aiter(reply))
-        transport = reply._content._protocol.transport
-        assert transport is not None
-        connected = transport.get_extra_info("socket")
+        await take(reply, chat_chunk("a"))
+        connected = reply._wire.transport.get_extra_info("socket")
         assert connected.fileno() >= 0
 
     assert connected.fileno() == -1
@@ -296,7 +288,7 @@ async def test_an_answer_that_is_whole_stays_whole_when_the_connection_breaks(
 
     async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
         await engine.connections[0].closed.wait()
-        relayed = b"".join([data async for data in reply])
+        relayed = await whole(reply)
 
     assert relayed == chat_chunk("a") + chat_chunk("b") + DONE
 
@@ -307,11 +299,11 @@ async def test_an_error_event_ends_the_answer_and_keeps_its_usage(
     """Field notes 14 and 28."""
     engine.will_answer(sse(chat_chunk("a"), usage_event(4, 1), b'data: {"error":{"message":"x"}}\n\n', DONE))
     async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
-        pieces = aiter(reply)
-        assert await anext(pieces) == chat_chunk("a")
+        taker = Taker()
         with pytest.raises(StreamFailed):
-            await anext(pieces)
+            await reply.relay(taker)
 
+    assert taker.taken == chat_chunk("a")
     assert reply.usage == Usage(4, 1)
 
 
@@ -350,16 +342,15 @@ async def test_the_time_in_which_nobody_takes_bytes_is_not_the_engines(
     passed = loop.create_future()
 
     async with asyncio.timeout(LATE_S), http.open(engine.url, call(idle_s=0.05)) as reply:
-        pieces = aiter(reply)
-        first = await anext(pieces)
-        loop.call_later(0.15, passed.set_result, None)
-        await passed
-        gate.set()
-
-        assert (
-            first + b"".join([data async for data in pieces])
-            == chat_chunk("a") + chat_chunk("b", "stop") + DONE
-        )
+        taker = SlowTaker(reply)
+        async with relaying(reply, taker) as job:
+            await taker.has(chat_chunk("a"))
+            loop.call_later(0.15, passed.set_result, None)
+            await passed
+            gate.set()
+            reply.resume()
+            await taker.has(chat_chunk("a") + chat_chunk("b", "stop") + DONE)
+            await job
 
 
 async def test_a_closed_port_is_unreachable(http: EngineHttp, engine: FakeEngine) -> None:

@@ -11,6 +11,7 @@ from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.ollama import OllamaBackend
 from tests.fakes import engine_pages
 from tests.fakes.engine import FakeEngine, json_answer, ndjson
+from tests.fakes.takers import whole
 
 TOKEN = b'{"model":"tiny","message":{"role":"assistant","content":"a"},"done":false}\n'
 LAST = b'{"model":"tiny","message":{"content":""},"done":true,"prompt_eval_count":4,"eval_count":1}\n'
@@ -34,7 +35,7 @@ def call(endpoint: str, body: bytes = b"{}", *, stream: bool = True) -> Call:
 
 async def run(backend: OllamaBackend, asked: Call) -> tuple[bytes, Usage]:
     async with asyncio.timeout(5), backend.open(asked) as reply:
-        relayed = b"".join([data async for data in reply])
+        relayed = await whole(reply)
     return relayed, reply.usage
 
 

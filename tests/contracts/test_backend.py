@@ -44,6 +44,7 @@ from tests.fakes.engine import (
     sse,
     usage_event,
 )
+from tests.fakes.takers import take, whole
 
 CHAT = "/v1/chat/completions"
 LATE_S = 5.0
@@ -81,7 +82,7 @@ def call(
 
 async def run(backend: Backend, asked: Call) -> tuple[bytes, Usage]:
     async with asyncio.timeout(LATE_S), backend.open(asked) as reply:
-        relayed = b"".join([data async for data in reply])
+        relayed = await whole(reply)
     return relayed, reply.usage
 
 
@@ -197,7 +198,7 @@ async def test_leaving_closes_the_connection(backend: Backend, engine: FakeEngin
     engine.will_answer(sse(chat_chunk("a"), Act.SILENCE))
     async with asyncio.timeout(LATE_S):
         async with backend.open(call()) as reply:
-            await anext(aiter(reply))
+            await take(reply, chat_chunk("a"))
         await engine.connections[-1].closed.wait()
 
     assert engine.connections[-1].closed_at_s is not None

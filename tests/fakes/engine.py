@@ -43,6 +43,10 @@ class Answer:
         before_headers: an event to wait for, or an act, before the status line.
         chunked: HTTP chunks; else the body ends where the connection does.
         stays_open: the body is never ended and the connection never closed by the engine.
+        keeps: the connection is announced as one to use again.
+        afterwards: with `keeps`, what the engine does instead of waiting for the next request: send these
+            bytes, or wait for the event and then close the connection, or close it at once.
+        sent_as: exactly these bytes, head and all, instead of what the other attributes say.
     """
 
     steps: Sequence[Step] = ()
@@ -52,6 +56,9 @@ class Answer:
     before_headers: asyncio.Event | Act | None = None
     chunked: bool = True
     stays_open: bool = False
+    keeps: bool = False
+    afterwards: asyncio.Event | Act | bytes | None = None
+    sent_as: bytes | None = None
 
 
 def sse(*steps: Step, **options: Any) -> Answer:
@@ -114,7 +121,7 @@ class Received:
 
 
 class Connection:
-    """One connection of a client; each carries one request.
+    """One connection of a client; it carries one request, unless an answer `keeps` it.
 
     Attributes:
         closed: set when the client has closed its end, or the engine both.
@@ -152,7 +159,7 @@ class Connection:
         try:
             if answer.before_headers is not None and not await self._waited(answer.before_headers):
                 return
-            self._writer.write(_head(answer))
+            self._writer.write(_head(answer) if answer.sent_as is None else answer.sent_as)
             for step in answer.steps:
                 if isinstance(step, bytes):
                     await self._write(step, answer)
@@ -160,7 +167,7 @@ class Connection:
                     return
             if answer.stays_open:
                 await self.closed.wait()
-            elif answer.chunked:
+            elif answer.chunked and answer.sent_as is None:
                 self._writer.write(b"0\r\n\r\n")
                 await self._writer.drain()
         except ConnectionError:
@@ -192,6 +199,17 @@ class Connection:
             for each in waits:
                 each.cancel()
         return gate.is_set()
+
+    async def goes_on(self, afterwards: asyncio.Event | Act | bytes | None) -> bool:
+        """After an answer that keeps the connection: True if the next request is to be read."""
+        if isinstance(afterwards, bytes):
+            self._writer.write(afterwards)
+            await self.watch()
+            return False
+        if isinstance(afterwards, asyncio.Event):
+            await afterwards.wait()
+            return False
+        return afterwards is None
 
     def close(self) -> None:
         self._writer.close()
@@ -280,21 +298,31 @@ class FakeEngine:
     async def _serve(self, connection: Connection) -> None:
         self.connections.append(connection)
         try:
-            request = await connection.receive()
-            self.requests.append(request)
-            answer = self.answer(request, connection)
-            self._arrived.set()
-            async with asyncio.TaskGroup() as group:
-                watch = group.create_task(connection.watch())
-                await connection.send(answer)
-                self.answers_ended += 1
-                connection.close()
-                watch.cancel()
+            while await self._serve_one(connection):
+                pass
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             connection.closed.set()
             connection.close()
+
+    async def _serve_one(self, connection: Connection) -> bool:
+        """False after the last request of this connection."""
+        request = await connection.receive()
+        self.requests.append(request)
+        answer = self.answer(request, connection)
+        self._arrived.set()
+        if answer.keeps:  # what is read then is the next request: nobody watches for the client's leaving
+            await connection.send(answer)
+            self.answers_ended += 1
+            return await connection.goes_on(answer.afterwards)
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(connection.watch())
+            await connection.send(answer)
+            self.answers_ended += 1
+            connection.close()
+            watch.cancel()
+        return False
 
     def answer(self, request: Received, connection: Connection) -> Answer:
         """What it answers; other engines may have other rules."""
@@ -305,7 +333,7 @@ class FakeEngine:
 
 
 def _head(answer: Answer) -> bytes:
-    lines = [f"HTTP/1.1 {answer.status} Scripted", "Connection: close"]
+    lines = [f"HTTP/1.1 {answer.status} Scripted", f"Connection: {'keep-alive' if answer.keeps else 'close'}"]
     if answer.content_type is not None:
         lines.append(f"Content-Type: {answer.content_type}")
     if answer.chunked:
