@@ -8,7 +8,7 @@ import asyncio
 import select
 import sys
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from provider_agent.backends.framing import Framing, Head, NotHttp
 
@@ -190,8 +190,7 @@ class Wire(asyncio.BufferedProtocol):
     # --- called by the loop ---------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type checker what TCP has
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
