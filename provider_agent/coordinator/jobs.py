@@ -101,6 +101,7 @@ class Job:
         excluded: ids of the providers that failed it.
         provider: who has it now.
         stream_id: what binary chunks of this attempt are marked with.
+        window_bytes: how much of this attempt may be on its way and not acknowledged.
         inflow: what came of the answer in this attempt, and what of it was acknowledged.
         waits_until_s: when it gives up waiting for a slot.
         last_failure: why it is not with a provider any more.
@@ -118,6 +119,7 @@ class Job:
     excluded: set[str] = field(default_factory=set)
     provider: Provider | None = None
     stream_id: int = 0
+    window_bytes: int = WINDOW_BYTES
     inflow: ReceiveWindow = field(default_factory=ReceiveWindow)
     last_failure: Failed | None = None
     first_byte_s: float | None = None
@@ -139,13 +141,14 @@ class Job:
             raise IllegalStep(self.job_id, self.state, step)
         self.state = step
 
-    def give(self, provider: Provider, stream_id: int) -> None:
+    def give(self, provider: Provider, stream_id: int, window_bytes: int = WINDOW_BYTES) -> None:
         """Begin the next attempt, at this provider."""
         self.step(JobState.DISPATCHED)
         self.provider = provider
         self.attempt += 1
         self.stream_id = stream_id
-        self.inflow = ReceiveWindow(UNLIMITED if provider.protocol <= LEGACY_PROTOCOL else WINDOW_BYTES)
+        self.window_bytes = UNLIMITED if provider.protocol <= LEGACY_PROTOCOL else window_bytes
+        self.inflow = ReceiveWindow(self.window_bytes)
         self.answer.agent = provider.name
 
     def take_back(self, failure: Failed) -> None:
@@ -170,7 +173,7 @@ class Job:
             attempt=self.attempt,
             deadline_ms=LEGACY_DEADLINE_MS if legacy else None,
             stream_id=None if legacy else self.stream_id,
-            window_bytes=None if legacy else WINDOW_BYTES,
+            window_bytes=None if legacy else self.window_bytes,
         )
 
     def dispatched(self, now_s: float) -> JobDispatched:

@@ -34,6 +34,7 @@ from provider_agent.coordinator.queue import Queue, arrival_of
 from provider_agent.coordinator.scheduler import Refusal, Wait, choose
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import JobCancel, Tokens
+from provider_agent.protocol.window import WINDOW_BYTES
 from provider_agent.telemetry.logs import get_logger
 
 NO_TOKENS = Tokens()
@@ -48,6 +49,7 @@ class DispatchLimits:
     Attributes:
         max_attempts: agents that may fail one job before its client is told.
         answer_bytes: how much of one answer may wait for its client.
+        window_bytes: how much of one answer may be on its way from its agent, and not taken by its client.
         cancel_grace_s: how long a cancelled job counts as running while its agent says nothing.
         resume_window_s: how long an agent that was lost is waited for; 0 for not at all.
         move_after_s: for so long only its return is waited for, and then room at other agents, too. An
@@ -58,6 +60,7 @@ class DispatchLimits:
     queue_max_jobs: int = 1000
     max_attempts: int = 3
     answer_bytes: int = 8 * 1024 * 1024
+    window_bytes: int = WINDOW_BYTES
     cancel_grace_s: float = 10.0
     resume_window_s: float = 60.0
     move_after_s: float = 2.0
@@ -194,7 +197,7 @@ class Placing:
 
     def _dispatch(self, job: Job, provider: Provider) -> None:
         slot = provider.seat(job.job_id, job.request.model_id)
-        job.give(provider, slot.stream_id)
+        job.give(provider, slot.stream_id, self._limits.window_bytes)
         provider.last_chosen = next(self._dispatches)
         if provider.session is not None:  # who has room is present
             provider.session.post(job.frame())
