@@ -101,9 +101,9 @@ class Machine:
     def __init__(
         self, name: str, config: AgentConfig, *, rng: random.Random, story: Story, tasks: asyncio.TaskGroup
     ) -> None:
-        slots, trouble = config.limits.max_concurrent, rng.choice((0.0, 0.2))
+        slots = config.limits.max_concurrent
         self.name = name
-        self.engine = SimulatedEngine(f"engine of {name}", rng, story, slots=slots, trouble=trouble)
+        self.engine = SimulatedEngine(f"engine of {name}", rng, story, slots=slots)
         self.identity = MadeUpIdentity(name)
         self.agent: SimulatedAgent | None = None
         self.dial: Dial = _no_network

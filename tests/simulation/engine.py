@@ -102,11 +102,11 @@ class SimulatedEngine:
     url = "http://127.0.0.1:9"
     priority = 100
 
-    def __init__(self, name: str, rng: random.Random, story: Story, *, slots: int, trouble: float) -> None:
+    def __init__(self, name: str, rng: random.Random, story: Story, *, slots: int) -> None:
         self.name = name
         self.max_concurrent = slots
         self.open_jobs = 0
-        self.trouble = trouble
+        self.trouble = 0.0
         self._rng = rng
         self._story = story
 

@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from provider_agent.agent.config import AgentConfig
+from provider_agent.coordinator.answer import Failed
 from provider_agent.coordinator.dispatcher import DispatchLimits
+from provider_agent.coordinator.failures import CLIENT_TOO_SLOW, OVERRUN, TORN, UNREADABLE
 from tests.simulation.agents import Machine, configuration
 from tests.simulation.clients import Client
 from tests.simulation.deployment import Deployment
@@ -26,11 +28,21 @@ PATIENCE_S = 900.0
 QUIET_S = 150.0
 """After that nobody holds anything any more: resume windows and grace times are over."""
 
+MILD_LIMITS = DispatchLimits(queue_max_wait_s=600.0)
+HARSH_LIMITS = (DispatchLimits(), DispatchLimits(), DispatchLimits(resume_window_s=5.0))
+
+NEVER_SAID = frozenset(failure.message for failure in (TORN, OVERRUN, UNREADABLE, CLIENT_TOO_SLOW))
+"""What a coordinator says only of a peer that breaks the protocol."""
+
 Fault = Callable[[], Awaitable[None]]
 
 
 class Run:
-    """What one seed makes of the world."""
+    """What one seed makes of the world.
+
+    Half of the worlds are mild: nobody crashes or leaves, engines do what they should, and connections break
+    and stall for less than a window. There, every client that stays gets its whole answer.
+    """
 
     def __init__(self, seed: int, configs: list[AgentConfig], tasks: asyncio.TaskGroup, story: Story) -> None:
         self.story = story
@@ -38,7 +50,8 @@ class Run:
         self._tasks = tasks
         self._configs = configs
         self._surroundings: dict[str, Any] = {"rng": rng, "story": story, "tasks": tasks}
-        limits = DispatchLimits(queue_max_wait_s=30.0, resume_window_s=rng.choice((60.0, 60.0, 5.0)))
+        self._is_mild = rng.random() < 0.5
+        limits = MILD_LIMITS if self._is_mild else rng.choice(HARSH_LIMITS)
         self._deployment = Deployment(limits, rng, story, tasks)
         self._machines = [
             Machine(f"a{number}", rng.choice(configs), **self._surroundings)
@@ -46,13 +59,14 @@ class Run:
         ]
         for machine in self._machines:
             machine.dial = self._deployment.dial
+            machine.engine.trouble = 0.0 if self._is_mild else rng.choice((0.0, 0.2))
         self._clients: list[Client] = []
         self._asking: set[asyncio.Task[None]] = set()
 
     async def play(self) -> None:
         for machine in self._machines:
             machine.start()
-        await asyncio.sleep(1.0)  # most are connected by then
+        await self._let_them_connect()
         trouble = self._tasks.create_task(self._trouble(self._rng.randint(0, 8)))
         await self._come_and_ask(self._rng.randint(4, 14))
         await asyncio.wait({trouble})
@@ -63,6 +77,15 @@ class Run:
         await asyncio.sleep(QUIET_S)
         self._check_that_nothing_is_left()
         await self._stop()
+
+    async def _let_them_connect(self) -> None:
+        """In a harsh world somebody may be late."""
+        await asyncio.sleep(1.0)
+        for _ in range(100):
+            serving = [provider.serves for provider in self._deployment.current.dispatcher.fleet.providers]
+            if not self._is_mild or sum(serving) == len(self._machines):
+                break
+            await asyncio.sleep(1.0)
 
     # --- what happens ---------------------------------------------------------------------
 
@@ -84,28 +107,38 @@ class Run:
 
     def _faults(self) -> list[Fault]:
         machine = self._rng.choice(self._machines)
-        faults: list[Fault] = [partial(self._kill, machine), partial(self._terminate, machine)]
-        faults += [partial(self._run_a_twin, machine)]
-        faults += [self._deployment.crash, partial(self._deployment.replace, self._rng.uniform(0, 20))]
         wire = self._deployment.wires.get(machine.name)
+        hurts: list[Fault] = []
         if wire is not None and wire.is_open:
-            faults += [partial(self._hurt, wire, way) for way in self._ways_to_hurt(wire)] * 3
-        return faults
+            hurts = [partial(self._hurt, wire, way) for way in self._ways_to_hurt(wire)]
+        if self._is_mild:
+            return hurts or [self._let_be]
+        return [
+            *hurts * 3,
+            partial(self._kill, machine),
+            partial(self._terminate, machine),
+            partial(self._run_a_twin, machine),
+            partial(self._deployment.replace, self._rng.uniform(0, 20)),
+            self._deployment.crash,
+        ]
 
     def _ways_to_hurt(self, wire: Wire) -> list[Callable[[], None]]:
-        late_s = self._rng.uniform(0, 9)
+        late_s, longest_s = self._rng.uniform(0, 9), 15 if self._is_mild else 35
         return [
             wire.cut,
             partial(wire.cut_for, "agent", late_s),
             partial(wire.cut_for, "coordinator", late_s),
             wire.go_silent,
-            partial(wire.stall, "agent", self._rng.uniform(0, 35)),
-            partial(wire.stall, "coordinator", self._rng.uniform(0, 35)),
+            partial(wire.stall, "agent", self._rng.uniform(0, longest_s)),
+            partial(wire.stall, "coordinator", self._rng.uniform(0, longest_s)),
         ]
 
     async def _hurt(self, wire: Wire, way: Callable[[], None]) -> None:
         self.story.tell(wire.name, way)
         way()
+
+    async def _let_be(self) -> None:
+        """There is nobody to hurt just now."""
 
     async def _kill_for_good(self, machine: Machine) -> None:
         wire = self._deployment.wires.get(machine.name)
@@ -145,7 +178,11 @@ class Run:
             _, late = await asyncio.wait(self._asking, timeout=PATIENCE_S)
             self.story.demand(not late, f"{len(late)} clients have no end after {PATIENCE_S:g} s")
         for client in self._clients:
-            self.story.demand(client.is_over, f"client {client.number} is not over")
+            name, end = f"client {client.number}", client.end
+            self.story.demand(client.is_over, f"{name} is not over")
+            if isinstance(end, Failed):
+                self.story.demand(not self._is_mild, f"{name} has a failure in a mild world: {end}")
+                self.story.demand(end.message not in NEVER_SAID, f"{name} hears of a broken protocol: {end}")
 
     def _check_that_nothing_is_left(self) -> None:
         dispatcher, demand = self._deployment.current.dispatcher, self.story.demand
