@@ -50,8 +50,8 @@ check: lint types test ## all that must be green before a commit
 chaos: $(DEV_STAMP) ## both programs through simulated faults: make chaos SEEDS=10000 [FIRST=0]
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),2000) --first $(or $(FIRST),0)
 
-bench: $(DEV_STAMP) ## the benchmarks, each a ratio to a baseline in the same run
-	$(BIN)/python benchmarks/relay.py
+bench: $(DEV_STAMP) ## the benchmarks, each a ratio to a baseline in the same run; ARGS="--only cancel --quick"
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 lock: $(DEV_STAMP) ## refresh the hashed requirements from pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.6"

@@ -1,14 +1,10 @@
-"""A coordinator that costs next to nothing: it speaks protocol 3, and reads of a frame only what it must.
+"""`coordinator.c` for machines without a C compiler: it saturates before a fast agent does.
 
-It waits for one agent, then takes a load per line of standard input (JSON: `mode`, `streams`, `amount`,
-`warm_up_s`, `seconds`) and answers with JSON lines: `listening`, `serving`, and for each load `started`,
-`stopped` (the measured window has ended) and `result`.
+coordinator.py CONTROL_PORT
 """
 
-import argparse
 import asyncio
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -16,15 +12,18 @@ import statistics
 import struct
 import sys
 import time
+from dataclasses import dataclass
 from typing import cast
 
 import uvloop
-from fake_engine import EVENT_BYTES, FINISH_ALL, MODEL, STAMP_AT, STAMP_BYTES
+from engine import EVENT_BYTES, FINISH_ALL, MODEL, STAMP_AT, STAMP_BYTES
 from websockets.speedups import apply_mask
 
 HANDSHAKE_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
-ID_DIGITS = 9
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
+WINDOW_BYTES = 256 * 1024
+ACK_EVERY_S = 0.05
+CHUNK_HEAD = struct.Struct("!BII")
 
 
 def say(event: str, **fields: object) -> None:
@@ -34,12 +33,10 @@ def say(event: str, **fields: object) -> None:
 class Load:
     """What was asked for, and what was counted inside the measured window."""
 
-    def __init__(self, asked: dict[str, object]) -> None:
-        self.mode = str(asked["mode"])
-        self.streams = int(str(asked["streams"]))
-        self.amount = int(str(asked["amount"]))
-        self.warm_up_s = float(str(asked["warm_up_s"]))
-        self.seconds = float(str(asked["seconds"]))
+    def __init__(self, line: str) -> None:
+        self.mode, *numbers = line.split()
+        self.streams, self.amount, warm_up_ms, measured_ms = map(int, numbers)
+        self.warm_up_s, self.seconds = warm_up_ms / 1000, measured_ms / 1000
         self.measuring = False
         self.finishing = False
         self.frames = self.payload_bytes = self.jobs = self.errors = 0
@@ -50,13 +47,30 @@ class Load:
         return {
             "elapsed_s": elapsed_s,
             "frames": self.frames,
-            "chunks": self.payload_bytes / EVENT_BYTES,
+            "unbegun": 0,
+            "latencies": len(ordered),
             "bytes": self.payload_bytes,
             "jobs": self.jobs,
             "errors": self.errors,
-            "p50_us": statistics.median(ordered) if ordered else None,
-            "p99_us": ordered[int(len(ordered) * 0.99)] if ordered else None,
+            "p50_us": statistics.median(ordered) if ordered else 0,
+            "p99_us": ordered[int(len(ordered) * 0.99)] if ordered else 0,
         }
+
+
+@dataclass(slots=True)
+class Inflow:
+    """What has come of one job, and what of it was acknowledged."""
+
+    number: int
+    seq: int = -1
+    acked_seq: int = -1
+    unacked_bytes: int = 0
+
+    def take(self, seq: int, size: int) -> None:
+        assert seq == self.seq + 1, f"chunk {seq} follows chunk {self.seq}"
+        self.seq = seq
+        self.unacked_bytes += size
+        assert self.unacked_bytes <= WINDOW_BYTES, "more than the window"
 
 
 class Session(asyncio.Protocol):
@@ -68,7 +82,7 @@ class Session(asyncio.Protocol):
         self._buffer = b""
         self._upgraded = False
         self._load: Load | None = None
-        self._open: set[bytes] = set()
+        self._open: dict[int, Inflow] = {}
         self._next_id = 0
         self._due: list[int] = []
         self._silent: set[int] = set()
@@ -135,10 +149,14 @@ class Session(asyncio.Protocol):
         self._buffer = buffer[at:]
 
     def _take(self, opcode: int, payload: bytes) -> None:
-        if opcode == TEXT:
+        if opcode == BINARY:
+            _, number, seq = CHUNK_HEAD.unpack_from(payload)
+            self._take_chunk(number, seq, payload[CHUNK_HEAD.size :])
+        elif opcode == TEXT:
             kind = payload[payload.index(b":") + 1 : 60]
             if b"job_chunk" in kind:
-                self._take_chunk(payload)
+                frame = json.loads(payload)
+                self._take_chunk(int(frame["job_id"][1:]), frame["seq"], base64.b64decode(frame["data"]))
             elif b"job_started" not in kind and b"heartbeat" not in kind:
                 self._take_other(json.loads(payload))
         elif opcode == PING:
@@ -146,35 +164,57 @@ class Session(asyncio.Protocol):
         elif opcode == CLOSE:
             self._transport.close()
 
-    def _take_chunk(self, payload: bytes) -> None:
-        load = self._load
+    def _take_chunk(self, number: int, seq: int, data: bytes) -> None:
+        load, inflow = self._load, self._open[number]
         if load is None:
             return
-        found = payload.index(b'"', payload.index(b'"job_id"') + 8) + 1
-        first = payload.index(b'"', payload.index(b'"data"') + 6) + 1
-        last = payload.index(b'"', first)
-        if self._silent or load.mode == "lockstep":
-            number = int(payload[found + 1 : found + ID_DIGITS])
+        inflow.take(seq, len(data))
+        if inflow.unacked_bytes >= WINDOW_BYTES // 2:
+            self._ack(inflow)
+        if self._silent:
             self._note_beginning(number)
-            if load.mode == "lockstep" and not load.finishing:
-                self._due.append(number)
+        if load.mode == "lockstep" and not load.finishing:
+            self._due.append(number)
         if load.measuring:
             load.frames += 1
-            padding = payload[last - 2 : last].count(b"=")
-            load.payload_bytes += (last - first) * 3 // 4 - padding
+            load.payload_bytes += len(data)
             if load.mode == "paced":
-                load.latencies_us.append(age_us(payload[first:last]))
+                load.latencies_us.append(age_us(data))
+
+    def _ack(self, inflow: "Inflow", seq: int | None = None) -> None:
+        seq = inflow.seq if seq is None else seq
+        self._send({"type": "job_ack", "job_id": job_id_of(inflow.number), "seq": seq})
+        inflow.acked_seq, inflow.unacked_bytes = seq, 0
+
+    async def ack_all(self) -> None:
+        """Every 50 ms: what has come and was not acknowledged."""
+        while True:
+            await asyncio.sleep(ACK_EVERY_S)
+            for inflow in self._open.values():
+                if inflow.seq > inflow.acked_seq:
+                    self._ack(inflow)
 
     def _note_beginning(self, number: int) -> None:
         self._silent.discard(number)
-        if not self._silent:
+        is_flood = self._load is not None and self._load.mode in ("blast", "bulk")
+        if is_flood or not self._silent:  # a flood may drown the others' beginnings
             self._all_began.set()
+        if self._load is not None and self._load.finishing:  # it began after the others were told
+            self._control.write(struct.pack("<I", FINISH_ALL))
 
     def _take_other(self, frame: dict[str, object]) -> None:
         kind = frame["type"]
         if kind == "auth_response":
             self._send(
-                {"type": "auth_ok", "provider_id": "bench", "protocol": 3, "heartbeat_interval_ms": 15000}
+                {
+                    "type": "auth_ok",
+                    "provider_id": "bench",
+                    "session_id": "bench",
+                    "protocol": 3,
+                    "heartbeat_interval_ms": 15000,
+                    "resume_window_ms": 60000,
+                    "binary": True,
+                }
             )
         elif kind == "capabilities":
             self._send({"type": "capabilities_ok", "revision": frame.get("revision", 0)})
@@ -185,7 +225,8 @@ class Session(asyncio.Protocol):
 
     def _take_outcome(self, frame: dict[str, object], *, failed: bool) -> None:
         load = self._load
-        self._open.discard(str(frame["job_id"]).encode())
+        inflow = self._open.pop(int(str(frame["job_id"])[1:]))
+        self._ack(inflow, int(str(frame.get("seq", inflow.seq + 1))))
         if load is None:
             return
         load.errors += failed
@@ -199,11 +240,20 @@ class Session(asyncio.Protocol):
 
     def _dispatch(self, load: Load) -> None:
         self._next_id += 1
-        job_id = b"j%0*d" % (ID_DIGITS - 1, self._next_id)
-        self._open.add(job_id)
+        number = self._next_id
+        self._open[number] = Inflow(number)
         prompt = f"#{self._next_id} {load.mode} {load.amount}#"
         request = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": prompt}]}
-        self._send({"type": "job", "job_id": job_id.decode(), "model_id": MODEL, "request": request})
+        self._send(
+            {
+                "type": "job",
+                "job_id": job_id_of(number),
+                "model_id": MODEL,
+                "request": request,
+                "stream_id": number,
+                "window_bytes": WINDOW_BYTES,
+            }
+        )
 
     async def run(self, load: Load) -> dict[str, object]:
         """Drive one load; the measured window begins after every stream has begun and warmed up."""
@@ -224,7 +274,7 @@ class Session(asyncio.Protocol):
         load.finishing = True
         self._control.write(struct.pack("<I", FINISH_ALL))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(40):
                 await self.idle.wait()
         except TimeoutError:
             sys.exit(f"{load.mode}: jobs without an outcome: {sorted(self._open)}")
@@ -232,11 +282,14 @@ class Session(asyncio.Protocol):
         return load.result(elapsed_s)
 
 
-def age_us(encoded: bytes) -> float:
+def job_id_of(number: int) -> str:
+    return f"j{number:08}"
+
+
+def age_us(data: bytes) -> float:
     """How long ago the engine wrote the last event of this chunk."""
     at = STAMP_AT - EVENT_BYTES
-    event = binascii.a2b_base64(encoded)[at:]
-    stamp = event[:STAMP_BYTES]
+    stamp = data[at : at + STAMP_BYTES]
     return (time.monotonic_ns() - int(stamp)) / 1000 if stamp.isdigit() else 0.0
 
 
@@ -255,11 +308,11 @@ async def main(control_port: int) -> None:
     async with asyncio.timeout(20):
         await ready.wait()
     say("serving")
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        say("result", **await sessions[-1].run(Load(json.loads(line))))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(sessions[-1].ack_all())
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            say("result", **await sessions[-1].run(Load(line)))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--control", type=int, required=True)
-    uvloop.run(main(parser.parse_args().control))
+    uvloop.run(main(int(sys.argv[1])))

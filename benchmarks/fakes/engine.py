@@ -1,10 +1,11 @@
-"""An OpenAI-compatible engine that costs next to nothing: prebuilt events, no JSON, no idea what it says.
+"""`engine.c` for machines without a C compiler: it saturates before a fast relay does.
 
 The prompt tells it what to do: `#<stream> <mode> <amount>#`, modes:
 
 - `lockstep`: one event whenever the control connection names the stream, until told to finish;
 - `paced`: `amount` events a second, each with the time at which it was written, until told to finish;
-- `blast`: 16 KiB of events per write, as fast as they are taken, until told to finish;
+- `blast`: events as fast as they are taken, 16 KiB to a write, until told to finish;
+- `bulk`: the same, each write one HTTP chunk;
 - `once`: one event, and the end.
 
 Control connection: little-endian u32 per command; `FINISH_ALL` ends every stream.
@@ -12,6 +13,7 @@ Control connection: little-endian u32 per command; `FINISH_ALL` ends every strea
 
 import asyncio
 import json
+import socket
 import struct
 import time
 from typing import cast
@@ -54,7 +56,7 @@ def http_chunk(data: bytes) -> bytes:
 
 
 EVENT = http_chunk(event(b"word"))
-BLAST = http_chunk(event(b"word") * BLAST_EVENTS)
+ENDLESS = {b"blast": EVENT * BLAST_EVENTS, b"bulk": http_chunk(event(b"word") * BLAST_EVENTS)}
 LAST = http_chunk(END) + b"0\r\n\r\n"
 
 
@@ -100,12 +102,14 @@ class Connection(asyncio.Protocol):
         self._interval_s = 0.0
         self._due_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._blasting = False
+        self._endless = b""
         self._writable = True
         self._close_after = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 128 * 1024)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -143,8 +147,8 @@ class Connection(asyncio.Protocol):
             self._interval_s = 1 / float(amount)
             self._due_s = time.monotonic()
             self._tick()
-        elif mode == b"blast":
-            self._blasting = True
+        elif mode in ENDLESS:
+            self._endless = ENDLESS[mode]
             self._blast()
 
     def _tick(self) -> None:
@@ -155,8 +159,8 @@ class Connection(asyncio.Protocol):
         )
 
     def _blast(self) -> None:
-        if self._blasting and self._writable:
-            self.transport.write(BLAST)
+        if self._endless and self._writable:
+            self.transport.write(self._endless)
             asyncio.get_running_loop().call_soon(self._blast)
 
     def pause_writing(self) -> None:
@@ -178,7 +182,7 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._engine.streams.pop(self._number, None)
-        self._blasting = False
+        self._endless = b""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -197,7 +201,7 @@ async def main() -> None:
     http = await loop.create_server(lambda: Connection(engine), "127.0.0.1", 0, backlog=1024)
     control = await loop.create_server(lambda: Control(engine), "127.0.0.1", 0)
     ports = [server.sockets[0].getsockname()[1] for server in (http, control)]
-    print(json.dumps({"http": ports[0], "control": ports[1]}), flush=True)
+    print(json.dumps({"event": "listening", "http": ports[0], "control": ports[1]}), flush=True)
     await asyncio.Event().wait()
 
 

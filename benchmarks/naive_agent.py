@@ -39,7 +39,7 @@ async def serve(
 
 def sign_in(challenge: dict) -> str:
     key = Ed25519PrivateKey.generate()
-    message = b"provider-agent/3\0127.0.0.1\0" + base64.b64decode(challenge["nonce"])
+    message = b"provider-agent/3\x00127.0.0.1\x00" + base64.b64decode(challenge["nonce"])
     return json.dumps(
         {
             "type": "auth_response",
