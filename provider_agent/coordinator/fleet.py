@@ -17,6 +17,9 @@ from provider_agent.protocol.frames import (
 STREAM_IDS = 2**32
 """How many stream ids there are; then they begin anew."""
 
+MOST_UNHEARD = 64
+"""How many welcomes in a row may get lost on the way before an agent counts as started anew."""
+
 
 class Session(Protocol):
     """How a provider is reached."""
@@ -59,6 +62,7 @@ class Provider:
     Attributes:
         session: None while the agent is away.
         session_id: of that session, also when it is over.
+        unheard_ids: earlier sessions that the agent names instead if our last welcome never reached it.
         name: what its operator calls it, fit for a header and a log line.
         offers: its models by id, without the rejected ones; those of its last session until it says anew.
         serves: it said in this session what it serves: jobs may be sent.
@@ -78,6 +82,7 @@ class Provider:
     session: Session | None
     protocol: int = PROTOCOL
     session_id: str = ""
+    unheard_ids: tuple[str, ...] = ()
     name: str = ""
     offers: dict[str, ModelOffer] = field(default_factory=dict)
     serves: bool = False
@@ -127,6 +132,16 @@ class Provider:
         self.jobs, older.jobs = older.jobs, {}
         self.streams, older.streams = older.streams, {}
         self.next_stream_id = older.next_stream_id
+        before = () if older.serves else older.unheard_ids
+        self.unheard_ids = (*before, older.session_id)[-MOST_UNHEARD:]
+
+    def may_be_named(self, session_id: str) -> bool:
+        """Whether an agent that resumes this session means this one.
+
+        A connection may break with our welcome under way: the agent then knows the session before it. What
+        it serves it says only to a welcome that it has read.
+        """
+        return session_id == self.session_id or (not self.serves and session_id in self.unheard_ids)
 
     def remember(self, older: "Provider") -> None:
         """What it offered earlier stands until it says anew: clients need not hear of a short absence."""

@@ -2,8 +2,9 @@
 
 1. A session that breaks off leaves its provider away: the jobs stay, until the agent resumes or its
    window has passed. One that ends on purpose leaves it gone at once.
-2. An agent resumes by naming its last session. What it lists and we still want goes on; what it does
-   not list was lost on the way, and is tried again; what we do not want any more is unknown to us.
+2. An agent resumes by naming the last session that it knows of. What it lists and we still want goes
+   on; what it does not list was lost on the way, and is tried again; what we do not want any more is
+   unknown to us.
 3. An agent that comes without naming that session has been started anew: its older jobs are lost.
 4. A session that is over, or was replaced, has no jobs: the newer one has followed it.
 """
@@ -66,7 +67,7 @@ class Presence:
 
     def _is_resumable(self, older: Provider, newer: Provider, resume: Resume) -> bool:
         speaks_of_it = min(older.protocol, newer.protocol) > LEGACY_PROTOCOL
-        return self._limits.resume_window_s > 0 and speaks_of_it and resume.session_id == older.session_id
+        return self._limits.resume_window_s > 0 and speaks_of_it and older.may_be_named(resume.session_id)
 
     def _resume(self, older: Provider, newer: Provider, resume: Resume) -> Resumed:
         placing = self._placing
