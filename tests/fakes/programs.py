@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -36,20 +36,28 @@ async def command(*arguments: str, environ: Mapping[str, str] | None = None, cwd
 
 
 class Program:
-    """`provider-agent ARGUMENTS`, killed on leaving unless it has ended."""
+    """`provider-agent ARGUMENTS`, or those of another module, killed on leaving unless it has ended.
 
-    def __init__(self, *arguments: str, environ: Mapping[str, str] | None = None, cwd: Any = None) -> None:
+    With `before`, a command that starts it, such as `ip netns exec there`.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        environ: Mapping[str, str] | None = None,
+        cwd: Any = None,
+        module: str = "provider_agent",
+        before: Sequence[str] = (),
+    ) -> None:
         self._arguments = arguments
+        self._command = (*before, sys.executable, "-m", module, *arguments)
         self._environ = _clean_environment(environ or {})
         self._cwd = cwd
         self._process: Process | None = None
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "provider_agent",
-            *self._arguments,
+            *self._command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
@@ -89,6 +97,18 @@ class Program:
     def interrupt(self) -> None:
         """SIGINT, as Ctrl-C sends it."""
         self.process.send_signal(signal.SIGINT)
+
+    async def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.process.kill()
+        await self.process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing more until `thaw`, and cannot tell."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     async def end(self) -> Ended:
         """Wait for its end."""

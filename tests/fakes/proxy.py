@@ -47,6 +47,7 @@ class Pipe:
         bytes_per_s: how fast they go on at most; None for any speed.
         taken_bytes: read so far from the one end.
         passed_bytes: written so far to the other.
+        ended: set once the source has closed or reset its end; into a black hole, that is not passed on.
     """
 
     def __init__(self, source: socket.socket, sink: socket.socket, on_cut: Callable[[], None]) -> None:
@@ -54,6 +55,7 @@ class Pipe:
         self.bytes_per_s: float | None = None
         self.taken_bytes = 0
         self.passed_bytes = 0
+        self.ended = asyncio.Event()
         self._source = source
         self._sink = sink
         self._on_cut = on_cut
@@ -96,15 +98,25 @@ class Pipe:
         return not self.latency_s and sum(len(data) for _, data in self._under_way) >= HELD_BYTES
 
     async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
         data = b"-"
         while data:
             while self._is_full:
                 await self._changed()
-            data = await loop.sock_recv(self._source, READ_BYTES)
+            data = await self._received()
             self.taken_bytes += len(data)
             if not self._loses:
                 self._enter(data)
+        self.ended.set()
+
+    async def _received(self) -> bytes:
+        """What has come; b"" at the end, and at a reset that nobody else may learn of."""
+        try:
+            return await asyncio.get_running_loop().sock_recv(self._source, READ_BYTES)
+        except OSError:
+            self.ended.set()
+            if self._loses:
+                return b""
+            raise
 
     def _enter(self, data: bytes) -> None:
         self._under_way.append((asyncio.get_running_loop().time() + self.latency_s, data))

@@ -1,5 +1,7 @@
 """An engine whose every answer can be checked to the byte; a request says which one it wants.
 
+It also runs as a process, which can be killed: `python -m tests.fakes.tapes --port 0`.
+
 async with TapeEngine() as engine:
     gate = engine.hold("first", before=10)     # its tenth event waits; HEADERS: nothing at all comes
     ...ask for tape("first", events=20)...
@@ -7,8 +9,10 @@ async with TapeEngine() as engine:
     assert heard.body == tape("first", events=20)
 """
 
+import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,14 +45,20 @@ def document(name: str, events: int = 20, event_bytes: int = 120) -> bytes:
 
 
 def asks_for(
-    name: str, *, events: int = 20, event_bytes: int = 120, stream: bool = True, model: str = MODEL
+    name: str,
+    *,
+    events: int = 20,
+    event_bytes: int = 120,
+    stream: bool = True,
+    stops_before: int | None = None,
 ) -> dict[str, Any]:
-    """The body of a request for this tape."""
+    """The body of a request for this tape; the engine falls silent before an event, if told so."""
     return {
-        "model": model,
+        "model": MODEL,
         "stream": stream,
         "messages": [{"role": "user", "content": name}],
         "tape": {"events": events, "event_bytes": event_bytes},
+        "stops_before": stops_before,
     }
 
 
@@ -72,10 +82,6 @@ class TapeEngine(FakeEngine):
         self._held.setdefault(name, {})[before] = gate
         return gate
 
-    def fall_silent(self, name: str, before: int) -> None:
-        """The next answer of this name says nothing more from this event on, until the client leaves."""
-        self._held.setdefault(name, {})[before] = Act.SILENCE
-
     async def is_asked(self, name: str, count: int = 1) -> Connection:
         """Wait until a tape has been asked for so often."""
         while self.counts.get(name, 0) < count:
@@ -90,6 +96,8 @@ class TapeEngine(FakeEngine):
         self.served[name] = connection
         self.counts[name] = self.counts.get(name, 0) + 1
         held = self._held.pop(name, {})
+        if asked.get("stops_before") is not None:
+            held[asked["stops_before"]] = Act.SILENCE
         before_headers = held.pop(HEADERS, None)
         assert not isinstance(before_headers, bytes)
         if not asked["stream"]:
@@ -101,3 +109,17 @@ class TapeEngine(FakeEngine):
             steps += [held[number]] if number in held else []
             steps.append(event(name, number, event_bytes))
         return Answer([*steps, DONE], before_headers=before_headers)
+
+
+async def _serve(port: int) -> None:
+    engine = TapeEngine()
+    await engine.start(port)
+    sys.stdout.write(json.dumps({"event": "listening", "url": engine.url, "port": engine.port}) + "\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()  # until it is killed
+
+
+if __name__ == "__main__":
+    options = argparse.ArgumentParser()
+    options.add_argument("--port", type=int, default=0)
+    asyncio.run(_serve(options.parse_args().port))

@@ -149,6 +149,19 @@ async def test_a_black_hole_takes_bytes_and_tells_nobody() -> None:
         assert two.between.up.passed_bytes == 0
 
 
+async def test_a_black_hole_hides_the_end_of_either_end() -> None:
+    """One end resets its connection: the proxy knows, the other end never will."""
+    async with ends() as two:
+        two.between.black_hole()
+        two.near.writer.transport.abort()
+        await two.between.up.ended.wait()
+        await two.far.say(b"anybody?")
+        await asyncio.sleep(0)
+
+        assert not two.far.has_heard
+        assert not two.between.down.ended.is_set()
+
+
 async def test_a_paused_direction_holds_its_bytes_and_loses_none() -> None:
     """Sent into a pause, they arrive after it; the other direction does not wait."""
     async with ends() as two:
