@@ -1,7 +1,6 @@
 """The client's end of a job: bytes in order, then one end; knows no agent, no state and no HTTP."""
 
 import asyncio
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,8 +69,8 @@ class Answer:
     """
 
     __slots__ = (
-        "_held_bytes", "_limit_bytes", "_on_consumed", "_parts", "_reader", "_tail", "agent", "announced",
-        "consumed_bytes", "content_type", "http_status", "job_id", "outcome", "taken", "tell",
+        "_held_bytes", "_is_late", "_limit_bytes", "_on_consumed", "_parts", "_reader", "_tail", "agent",
+        "announced", "consumed_bytes", "content_type", "http_status", "job_id", "outcome", "taken", "tell",
         "tell_at_bytes", "total_bytes", "waiting_bytes",
     )  # fmt: skip
 
@@ -95,6 +94,7 @@ class Answer:
         self.total_bytes = self.waiting_bytes = self.consumed_bytes = 0
         self._limit_bytes = limit_bytes
         self._held_bytes = 0
+        self._is_late = False  # what is waited for
         self._on_consumed = on_consumed
         self._parts: list[bytes] = []
         self._tail = b""  # the last bytes that were taken
@@ -167,14 +167,12 @@ class Answer:
         if self.is_ready(at_least_bytes):
             return True
         loop = asyncio.get_running_loop()
-        alarm = None if within_s is None else loop.call_later(within_s, self._wake)
-        due_s = math.inf if within_s is None else loop.time() + within_s
+        self._is_late = False
+        alarm = None if within_s is None else loop.call_later(within_s, self._be_late)
         self.tell_at_bytes, self.tell = at_least_bytes, self._wake
         try:
-            while not self.is_ready(at_least_bytes):
+            while not self.is_ready(at_least_bytes) and not self._is_late:
                 await self._next_wake(loop)
-                if loop.time() >= due_s:
-                    break
         finally:
             self.tell_nobody()
             if alarm is not None:
@@ -248,6 +246,10 @@ class Answer:
     def _store(self) -> None:
         if self.total_bytes <= self._held_bytes:
             self.consumed(-self.waiting_bytes)
+
+    def _be_late(self) -> None:
+        self._is_late = True
+        self._wake()
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():

@@ -152,6 +152,166 @@ async def test_waiting_for_the_first_byte_takes_nothing() -> None:
     assert one.taken
 
 
+async def test_waiting_may_be_limited() -> None:
+    """So that the client can be told meanwhile that its answer lives (field note 74)."""
+    one = answer()
+    assert not await one.ready(within_s=0.0)
+    assert not await one.ready(within_s=0.001)
+
+    one.feed(b"x")
+    assert await one.ready(within_s=0.0)
+
+
+async def test_a_limited_wait_goes_on_when_an_attempt_is_forgotten_meanwhile() -> None:
+    """It has woken whoever waits; but what woke it is gone by then."""
+    one = answer()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(one.ready(within_s=60.0))
+        await asyncio.sleep(0)
+        one.feed(b"x")
+        one.reset()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        one.feed(b"y")
+
+    assert waiting.result()
+
+
+async def test_the_end_can_be_waited_for_whatever_becomes_of_the_bytes() -> None:
+    """They are pushed meanwhile."""
+    one = answer()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(one.ended())
+        await asyncio.sleep(0)
+        one.feed(b"x")
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        one.end(FAILED)
+
+    assert waiting.result() == FAILED
+    assert await one.ended() == FAILED
+
+
+# --- taking -----------------------------------------------------------------------------
+
+
+def test_whoever_asks_is_told_of_bytes_from_within_feed() -> None:
+    """From so many on, until it asks no more."""
+    one, told = answer(), list[int]()
+    one.tell_at_bytes, one.tell = 3, lambda: told.append(one.waiting_bytes)
+    for data in (b"12", b"3", b"4"):
+        one.feed(data)
+    one.tell_nobody()
+    one.feed(b"5")
+
+    assert told == [3, 4]
+
+
+def test_whole_pieces_are_taken_until_there_is_enough() -> None:
+    """Pieces are never cut: that would cost a copy."""
+    one = answer()
+    for data in (b"12", b"34", b"56", b"7"):
+        one.feed(data)
+
+    assert [one.take(3), one.take(1), one.take(), one.take()] == [b"1234", b"56", b"7", b""]
+    assert one.waiting_bytes == 0
+
+
+def test_taking_nothing_is_no_beginning() -> None:
+    """Another agent may still begin anew."""
+    one = answer()
+
+    assert one.take() == b""
+    assert not one.taken
+
+
+def test_the_end_mark_is_known_however_it_was_cut() -> None:
+    """A client that leaves at it has all."""
+    for mark in (b"data: [DONE]\n\n", b"data: [DONE]\r\n\r\n"):
+        for cut in range(len(mark)):
+            for before in (b"", b"data: 1\n\n", b"x" * 1000):
+                one = answer(limit_bytes=10_000)
+                for part in (before + mark[:cut], mark[cut:]):
+                    assert not one.has_end_mark
+                    one.feed(part)
+                    one.take()
+                assert one.has_end_mark
+
+
+# --- what has been consumed -------------------------------------------------------------
+
+
+async def test_what_is_read_is_consumed() -> None:
+    """Not before."""
+    told: list[int] = []
+    one = Answer("j", 1000, told.append)
+    one.feed(b"12")
+    one.feed(b"3")
+    assert told == []
+
+    await one.read()
+    assert told == [3]
+    one.feed(b"4")
+    await one.read()
+    assert told == [3, 4]
+
+
+def test_what_is_taken_is_consumed_when_its_taker_says_so() -> None:
+    """As far as it says so, and never less than it said before."""
+    told: list[int] = []
+    one = Answer("j", 1000, told.append)
+    one.feed(b"12345")
+    one.take()
+    assert told == []
+
+    one.consumed(but_bytes=2)
+    one.consumed(but_bytes=4)
+    one.consumed()
+    one.consumed()
+    assert told == [3, 5]
+
+
+def test_what_is_held_is_consumed_as_it_arrives() -> None:
+    """It is stored; but what goes beyond waits for its client."""
+    told: list[int] = []
+    one = Answer("j", 1000, told.append)
+    one.feed(b"12")
+    one.hold(5)
+    for data in (b"3", b"45", b"6"):
+        one.feed(data)
+    assert told == [2, 3, 5]
+
+    one.take()
+    one.consumed()
+    one.feed(b"7")
+    assert told == [2, 3, 5, 6]
+
+
+def test_a_new_attempt_is_counted_from_its_own_beginning() -> None:
+    """Its agent has sent nothing yet."""
+    told: list[int] = []
+    one = Answer("j", 1000, told.append)
+    one.hold(100)
+    one.feed(b"12345")
+    one.reset()
+    one.feed(b"12")
+
+    assert told == [5, 2]
+    assert (one.total_bytes, one.consumed_bytes) == (2, 2)
+
+
+async def test_after_the_end_nothing_is_told() -> None:
+    """The agent has been told of all with the acknowledgement of its outcome."""
+    told: list[int] = []
+    one = Answer("j", 1000, told.append)
+    one.feed(b"12345")
+    one.end(DONE)
+    await one.read()
+
+    assert told == []
+
+
 @given(st.lists(st.one_of(st.binary(min_size=1, max_size=5), st.none()), max_size=30))
 def test_however_writes_and_reads_fall_every_byte_comes_once_and_in_order(steps: list[bytes | None]) -> None:
     """None is a read, bytes are a write."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,8 +49,16 @@ class Asked:
     def consumed_bytes(self) -> int:
         return self.told[-1] if self.told else 0
 
+    @property
+    def unconsumed_bytes(self) -> int:
+        return self.answer.total_bytes - self.consumed_bytes
+
     def _on_consumed(self, total_bytes: int) -> None:
         self.told.append(total_bytes)
+        self._moved.set()
+
+    def leave(self) -> None:
+        self.over.set()
         self._moved.set()
 
     def give(self, data: bytes) -> None:
@@ -60,9 +69,11 @@ class Asked:
     async def supply(self, *chunks: bytes) -> None:
         """Many chunks, never more than a window unconsumed."""
         for data in chunks:
-            while self.answer.total_bytes + len(data) - self.consumed_bytes > WINDOW_BYTES:
+            while not self.over.is_set() and self.unconsumed_bytes + len(data) > WINDOW_BYTES:
                 self._moved.clear()
                 await self._moved.wait()
+            if self.over.is_set():
+                return
             self.give(data)
 
     async def supply_all(self, *chunks: bytes) -> None:
@@ -84,7 +95,7 @@ class ScriptedDispatcher:
         try:
             yield asked.answer
         finally:
-            asked.over.set()
+            asked.leave()
 
 
 @dataclass
@@ -94,12 +105,19 @@ class Door:
     dispatcher: ScriptedDispatcher
     port: int
     tasks: asyncio.TaskGroup
+    server: web.Server
+    trust: ssl.SSLContext | None
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.connections)
 
     async def client(
-        self, *, stream: bool = True, version: str = "1.1", times: int = 1, limit_bytes: int = 2**16
+        self, *, stream: bool = True, version: str = "1.1", times: int = 1, lazy: bool = False
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A client that has asked so many times, over one connection; it reads ahead `limit_bytes`."""
-        reader, writer = await asyncio.open_connection(HOST, self.port, limit=limit_bytes)
+        """A client that has asked so many times over one connection; a lazy one hardly reads ahead."""
+        limit_bytes = 1024 if lazy else 2**16
+        reader, writer = await asyncio.open_connection(HOST, self.port, limit=limit_bytes, ssl=self.trust)
         body = b'{"model":"m","stream":%s}' % (b"true" if stream else b"false")
         head = b"POST /v1/chat/completions HTTP/%s\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
         writer.write((head % (version.encode(), len(body)) + body) * times)
@@ -110,8 +128,13 @@ class Door:
 
 
 @asynccontextmanager
-async def door(*, write_patience_s: float = 60.0) -> AsyncIterator[Door]:
-    """As `app.py` builds it."""
+async def door(
+    *,
+    write_patience_s: float = 60.0,
+    tls: ssl.SSLContext | None = None,
+    trust: ssl.SSLContext | None = None,
+) -> AsyncIterator[Door]:
+    """As `app.py` builds it; with TLS, its clients trust whom they are told to."""
     dispatcher = ScriptedDispatcher()
     app = web.Application(middlewares=[openai_errors])
     OpenAIDoor(cast("Dispatcher", dispatcher), Admission(MemoryStore(), dev=True)).add_to(app)
@@ -123,10 +146,11 @@ async def door(*, write_patience_s: float = 60.0) -> AsyncIterator[Door]:
         write_patience_s=write_patience_s,
     )
     await runner.setup()
-    await web.TCPSite(runner, HOST, 0).start()
+    await web.TCPSite(runner, HOST, 0, ssl_context=tls).start()
     try:
         async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as tasks:
-            yield Door(dispatcher, runner.addresses[0][1], tasks)
+            assert runner.server is not None
+            yield Door(dispatcher, runner.addresses[0][1], tasks, runner.server, trust)
     finally:
         await runner.cleanup()
 

@@ -65,7 +65,7 @@ class Connection(web.RequestHandler):
         wire.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         set_low_delay(wire)
         self._head_due = self._loop.call_later(self._head_patience_s, self._give_up_without_head)
-        self._stall = StallWatch(wire, self._write_patience_s, self._look)
+        self._stall = StallWatch(self._loop, wire, self._write_patience_s, self._look)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         for due in (self._head_due, self._crowded_due):

@@ -44,10 +44,17 @@ class StallWatch:
 
     __slots__ = ("_due", "_loop", "_on_look", "_patience_s", "_since_s", "_taken", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, patience_s: float, on_look: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        patience_s: float,
+        on_look: Callable[[], None],
+    ) -> None:
         """Wait to be started.
 
         Args:
+            loop: where time passes.
             transport: where the client takes its answers from; is aborted when it does not.
             patience_s: how long it may take nothing.
             on_look: called from time to time while the watch goes on.
@@ -55,7 +62,7 @@ class StallWatch:
         self._transport = transport
         self._patience_s = patience_s
         self._on_look = on_look
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._due: asyncio.TimerHandle | None = None
         self._since_s = 0.0
         self._taken = 0

@@ -70,6 +70,31 @@ def test_what_is_wrong_is_named(body: bytes, param: str | None, message: str) ->
     assert (400, param, message) == (error.status, error.param, str(error))
 
 
+def test_the_last_of_two_equal_names_counts() -> None:
+    """As for engines; whether it is in order or not."""
+    assert read_body(b'{"model":"a","stream":false,"model":"b","stream":true}') == Wanted("b", stream=True)
+    assert refusal(b'{"model":"a","model":7}').param == "model"
+
+
+_VALUES = st.sampled_from(["m", "", "\u00e9\U0001f600", None, True, False, 0, 1.5, [], {}, ["m"]])
+
+
+@given(
+    st.dictionaries(st.sampled_from(["model", "stream", "Model", "messages", ""]), _VALUES),
+    st.booleans(),
+)
+def test_a_body_is_read_as_any_reader_of_json_would(members: dict[str, Any], escaped: bool) -> None:
+    """What is read in one step, and what is looked at member by member, is the same."""
+    body = json.dumps(members, ensure_ascii=escaped).encode()
+    model, stream = members.get("model"), members.get("stream")
+    if not isinstance(model, str):
+        assert refusal(body).param == "model"
+    elif not isinstance(stream, bool | None):
+        assert refusal(body).param == "stream"
+    else:
+        assert read_body(body) == Wanted(model, bool(stream))
+
+
 def test_bytes_that_are_not_utf_8_anywhere_are_refused() -> None:
     """They would end the agent's session, and every other job on it (field note 64)."""
     assert refusal(b'{"model":"m","messages":[{"content":"\xc3\x28"}]}').code == "invalid_json"
