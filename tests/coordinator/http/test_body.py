@@ -76,7 +76,9 @@ def test_the_last_of_two_equal_names_counts() -> None:
     assert refusal(b'{"model":"a","model":7}').param == "model"
 
 
-_VALUES = st.sampled_from(["m", "", "\u00e9\U0001f600", None, True, False, 0, 1.5, [], {}, ["m"]])
+_VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    ["m", "", "\u00e9\U0001f600", None, True, False, 0, 1.5, [], {}, ["m"]]
+)
 
 
 @given(
