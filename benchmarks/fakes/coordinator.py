@@ -5,6 +5,7 @@ coordinator.py CONTROL_PORT
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ HANDSHAKE_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 WINDOW_BYTES = 256 * 1024
 ACK_EVERY_S = 0.05
+BEGINNING_S = 5.0
 CHUNK_HEAD = struct.Struct("!BII")
 
 
@@ -39,7 +41,7 @@ class Load:
         self.warm_up_s, self.seconds = warm_up_ms / 1000, measured_ms / 1000
         self.measuring = False
         self.finishing = False
-        self.frames = self.payload_bytes = self.jobs = self.errors = 0
+        self.unbegun = self.frames = self.payload_bytes = self.jobs = self.errors = 0
         self.latencies_us: list[float] = []
 
     def result(self, elapsed_s: float) -> dict[str, object]:
@@ -47,7 +49,7 @@ class Load:
         return {
             "elapsed_s": elapsed_s,
             "frames": self.frames,
-            "unbegun": 0,
+            "unbegun": self.unbegun,
             "latencies": len(ordered),
             "bytes": self.payload_bytes,
             "jobs": self.jobs,
@@ -263,8 +265,10 @@ class Session(asyncio.Protocol):
         self._silent = set(range(self._next_id + 1, self._next_id + 1 + load.streams))
         for _ in range(load.streams):
             self._dispatch(load)
-        async with asyncio.timeout(20):
-            await self._all_began.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BEGINNING_S):
+                await self._all_began.wait()
+        load.unbegun = 0 if self._all_began.is_set() else len(self._silent)
         await asyncio.sleep(load.warm_up_s)
         say("started")
         load.measuring, began_s = True, time.monotonic()
