@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from provider_agent.agent.executor import Executor, ExecutorLimits
+from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.backends.base import Call, StreamTruncated, Usage
 from provider_agent.backends.discovery import Catalog, CatalogEntry
@@ -36,7 +37,9 @@ from tests.simulation.loop import VirtualLoop
 MAX_CONCURRENT = 3
 WINDOW_BYTES = 1000
 RESUME_S = 60.0
-IDS = st.sampled_from([f"j{number}" for number in range(5)])
+IDS = tuple(f"j{number}" for number in range(4))
+WHICH = st.integers(0, 5)
+"""Of those that a step is possible with."""
 TURNS = st.integers(0, 6)
 T = TypeVar("T")
 
@@ -69,12 +72,12 @@ class BackendByHand(ScriptedBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self.replies: dict[bytes, ReplyByHand] = {}
+        self.by_body: dict[bytes, ReplyByHand] = {}
 
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[ReplyByHand]:
         async with super().open(call):
-            yield self.replies.setdefault(call.body, ReplyByHand())
+            yield self.by_body.setdefault(call.body, ReplyByHand())
 
 
 @dataclass
@@ -86,7 +89,6 @@ class Dispatch:
         chunks: how many chunks that were.
         acked_seq: what it has acknowledged last.
         outcome: how it ended; a refusal, too.
-        is_cancelled: nobody wants the answer any more.
     """
 
     job_id: str
@@ -96,7 +98,6 @@ class Dispatch:
     acked_seq: int = -1
     outcome: Outcome | None = None
     is_acked: bool = False
-    is_cancelled: bool = False
 
     @property
     def body(self) -> bytes:
@@ -138,8 +139,9 @@ class ExecutorMachine(RuleBasedStateMachine):
         asyncio.set_event_loop(self.loop)
         self.backend = BackendByHand()
         self.dispatches: dict[str, Dispatch] = {}
-        self.call: Conversation | None = None
+        self.call: Conversation | None = Conversation()
         self.no_chunk_after: dict[str, int] = {}
+        self.ever_cancelled: set[str] = set()
         self.fed = 0
         self.executor = self.loop.run_until_complete(self._begin())
 
@@ -147,6 +149,8 @@ class ExecutorMachine(RuleBasedStateMachine):
         catalog = Catalog((CatalogEntry(self.backend, self.backend.models, healthy=True),))
         limits = ExecutorLimits(max_concurrent=MAX_CONCURRENT)
         executor = Executor(RoutingTable(catalog, Policy()), limits, clock=self.loop.time)
+        assert self.call is not None
+        executor.attach(self.call.line.channel, None)
         return await executor.__aenter__()
 
     def do(self, step: Callable[[], T], turns: int = 0) -> T:
@@ -163,30 +167,34 @@ class ExecutorMachine(RuleBasedStateMachine):
     def sleep(self, seconds: float) -> None:
         self.loop.run_until_complete(asyncio.sleep(seconds))
 
+    @property
+    def waited_for(self) -> dict[str, Dispatch]:
+        """The jobs whose outcome the coordinator has not read."""
+        return {job_id: known for job_id, known in self.dispatches.items() if known.outcome is None}
+
     # --- the coordinator ------------------------------------------------------------------
 
-    @rule(job_id=IDS, turns=TURNS)
+    @rule(which=WHICH, turns=TURNS)
     @precondition(lambda self: self.call)
-    def a_job_is_dispatched(self, job_id: str, turns: int) -> None:
+    def a_job_is_dispatched(self, which: int, turns: int) -> None:
         """A first or a next attempt; a coordinator that keeps to the protocol has heard of the end before."""
-        before = self.dispatches.get(job_id)
-        if before is not None and before.outcome is None:
+        possible = [job_id for job_id in IDS if job_id not in self.waited_for]
+        if not possible:
             return
+        job_id = possible[which % len(possible)]
+        before = self.dispatches.get(job_id)
         made = Dispatch(job_id, 1 if before is None else before.attempt + 1)
         self.dispatches[job_id] = made
         self.no_chunk_after.pop(job_id, None)
         self.do(lambda: self.executor.submit(self._job(made)), turns)
 
-    @rule(job_id=IDS, turns=TURNS)
-    @precondition(lambda self: self.call)
-    def a_job_is_dispatched_once_more(self, job_id: str, turns: int) -> None:
-        """The same attempt again: the known outcome, or nothing, is the answer (I4)."""
-        known = self.dispatches.get(job_id)
-        if known is None or known.outcome is not None:
-            return
-        is_running = any(row.job.job_id == job_id and row.is_wanted for row in self.executor.running)
-        if is_running:
-            self.do(lambda: self.executor.submit(self._job(known)), turns)
+    @rule(which=WHICH, turns=TURNS)
+    @precondition(lambda self: self.call and self.executor.running)
+    def a_job_is_dispatched_once_more(self, which: int, turns: int) -> None:
+        """The same attempt again while it runs: nothing yet is the answer (I4)."""
+        running = self.executor.running[which % len(self.executor.running)]
+        if running.is_wanted:
+            self.do(lambda: self.executor.submit(running.job), turns)
 
     def _job(self, dispatch: Dispatch) -> Job:
         return Job(
@@ -197,19 +205,17 @@ class ExecutorMachine(RuleBasedStateMachine):
             window_bytes=WINDOW_BYTES,
         )
 
-    @rule(job_id=IDS, turns=TURNS)
-    @precondition(lambda self: self.call)
-    def a_job_is_cancelled(self, job_id: str, turns: int) -> None:
-        """Whether it runs, waits to be heard of, or has ended; never twice, nor once its outcome was read."""
-        known = self.dispatches.get(job_id)
-        if known is None or known.outcome is not None or known.is_cancelled:
-            return
-        known.is_cancelled = True
-        self.do(lambda: self._cancel(job_id), turns)
+    @rule(which=WHICH, turns=TURNS)
+    @precondition(lambda self: self.call and self.waited_for)
+    def a_job_is_cancelled(self, which: int, turns: int) -> None:
+        """Whether it runs, waits to be heard of, or has ended; once or twice, but not after its outcome."""
+        known = list(self.waited_for.values())[which % len(self.waited_for)]
+        self.do(lambda: self._cancel(known.job_id), turns)
 
     def _cancel(self, job_id: str) -> None:
         assert self.call is not None
         self.executor.cancel(job_id)
+        self.ever_cancelled.add(job_id)
         self.no_chunk_after[job_id] = self._handed_over(self.call)
 
     def _handed_over(self, call: Conversation) -> int:
@@ -229,18 +235,16 @@ class ExecutorMachine(RuleBasedStateMachine):
             frame = decode(message, Role.AGENT)
             assert isinstance(frame, JobStarted | JobChunk | JobDone | JobError), frame
             if isinstance(frame, JobError) and frame.error_code == ErrorCode.UNKNOWN_JOB.value:
-                assert self.dispatches[frame.job_id].is_cancelled  # the cancel crossed the outcome
+                assert frame.job_id in self.ever_cancelled  # the cancel crossed the outcome
             else:
                 self.dispatches[frame.job_id].read(frame)
         return len(new)
 
-    @rule(job_id=IDS, back=st.integers(0, 4), turns=TURNS)
-    @precondition(lambda self: self.call)
-    def it_acknowledges(self, job_id: str, back: int, turns: int) -> None:
+    @rule(which=WHICH, back=st.integers(0, 4), turns=TURNS)
+    @precondition(lambda self: self.call and self.dispatches)
+    def it_acknowledges(self, which: int, back: int, turns: int) -> None:
         """Anything that it has read, in steps of any size, late or twice; an outcome with its own number."""
-        known = self.dispatches.get(job_id)
-        if known is not None:
-            self._acknowledge(known, back, turns)
+        self._acknowledge(list(self.dispatches.values())[which % len(self.dispatches)], back, turns)
 
     def _acknowledge(self, known: Dispatch, back: int, turns: int = 0) -> None:
         seq = known.chunks - 1 - back
@@ -254,22 +258,26 @@ class ExecutorMachine(RuleBasedStateMachine):
 
     # --- the engine -----------------------------------------------------------------------
 
-    @rule(job_id=IDS, size=st.sampled_from([1, 10, 400, 1200, 5000]), turns=TURNS)
-    def the_engine_speaks(self, job_id: str, size: int, turns: int) -> None:
+    @rule(which=WHICH, size=st.sampled_from([1, 10, 400, 1200, 5000]), turns=TURNS)
+    @precondition(lambda self: self.executor.running)
+    def the_engine_speaks(self, which: int, size: int, turns: int) -> None:
         """Bytes that tell where they belong, also after a cancel."""
         self.fed += 1
-        self._feed(job_id, (b"%d." % self.fed * size)[:size], turns)
+        self._feed(which, (b"%d." % self.fed * size)[:size], turns)
 
-    @rule(job_id=IDS, end=st.sampled_from([None, None, StreamTruncated("cut"), KeyError("x")]), turns=TURNS)
-    def the_engine_ends(self, job_id: str, end: Exception | None, turns: int) -> None:
+    @rule(which=WHICH, end=st.sampled_from([None, None, StreamTruncated("cut"), KeyError("x")]), turns=TURNS)
+    @precondition(lambda self: self.executor.running)
+    def the_engine_ends(self, which: int, end: Exception | None, turns: int) -> None:
         """Whole, broken, or as a defect of ours."""
-        self._feed(job_id, end, turns)
+        self._feed(which, end, turns)
 
-    def _feed(self, job_id: str, step: Step, turns: int) -> None:
-        known = self.dispatches.get(job_id)
-        reply = None if known is None else self.backend.replies.get(known.body)
-        if reply is not None:
-            self.do(lambda: reply.queue.put_nowait(step), turns)
+    def _feed(self, which: int, step: Step, turns: int = 0) -> None:
+        reply = self._reply(self.executor.running[which % len(self.executor.running)])
+        self.do(lambda: reply.queue.put_nowait(step), turns)
+
+    def _reply(self, running: RunningJob) -> ReplyByHand:
+        """What the job reads, or will read once its task has come so far."""
+        return self.backend.by_body.setdefault(bytes(running.job.request), ReplyByHand())
 
     # --- the line -------------------------------------------------------------------------
 
@@ -296,7 +304,7 @@ class ExecutorMachine(RuleBasedStateMachine):
         if not resume_s:
             self._give_up(self.dispatches)
 
-    @rule(forgotten=st.sets(IDS), turns=TURNS)
+    @rule(forgotten=st.sets(st.sampled_from(IDS), max_size=2), turns=TURNS)
     @precondition(lambda self: not self.call)
     def the_next_session_is_up(self, forgotten: set[str], turns: int) -> None:
         """The coordinator goes on with what it knows; some of it may have gone meanwhile."""
@@ -362,7 +370,7 @@ class ExecutorMachine(RuleBasedStateMachine):
         """Byte by byte, and its numbers are true."""
         for known in self.dispatches.values():
             if isinstance(known.outcome, JobDone):
-                assert known.got == self.backend.replies[known.body].given
+                assert known.got == self.backend.by_body[known.body].given
                 assert (known.outcome.chunks, known.outcome.bytes) == (known.chunks, len(known.got))
 
     @invariant()
@@ -393,8 +401,8 @@ class ExecutorMachine(RuleBasedStateMachine):
         """Every engine ends; the coordinator reads and acknowledges until nothing is to be read."""
         assert self.call is not None
         self.do(self.call.socket.release, 1)
-        for job_id in self.dispatches:
-            self._feed(job_id, None, 0)
+        for running in self.executor.running:
+            self._reply(running).queue.put_nowait(None)
         quiet = 0
         while quiet < 3:
             self.do(lambda: None, 8)
