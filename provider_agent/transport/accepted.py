@@ -9,13 +9,16 @@ from typing import Any, cast
 from aiohttp import hdrs, web
 from websockets.utils import accept_key
 
+from provider_agent.protocol.frames import MAX_MESSAGE_BYTES
 from provider_agent.transport.liveness import PATIENCE, Patience
 from provider_agent.transport.socket import ChannelClosed
 from provider_agent.transport.websocket import SUBPROTOCOL, Side, WebSocketConnection
 
 
-async def accept(request: web.Request, patience: Patience = PATIENCE) -> "AcceptedSocket":
-    """Turn a request into a WebSocket.
+async def accept(
+    request: web.Request, patience: Patience = PATIENCE, *, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> "AcceptedSocket":
+    """Turn a request into a WebSocket, whose `max_message_bytes` may be changed later.
 
     Raises:
         aiohttp.web.HTTPBadRequest: the request does not ask for one; the server answers with it.
@@ -34,8 +37,14 @@ async def accept(request: web.Request, patience: Patience = PATIENCE) -> "Accept
     # From the answer to the end without a pause, lest something arrive for a parser that is not ours.
     follower = _Follower()
     request.protocol.set_parser(cast(Any, follower))
-    request.protocol.keep_alive(False)
-    return AcceptedSocket(response, request.protocol, request.transport, patience, follower.take())
+    return AcceptedSocket(
+        response,
+        request.protocol,
+        request.transport,
+        patience,
+        follower.take(),
+        max_message_bytes=max_message_bytes,
+    )
 
 
 class Upgrade(web.StreamResponse):
@@ -55,7 +64,6 @@ class Upgrade(web.StreamResponse):
         self.headers[hdrs.SEC_WEBSOCKET_ACCEPT] = key
         if subprotocol is not None:
             self.headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = subprotocol
-        self.force_close()
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - aiohttp gives none here
         """Called when the handler has returned: the last moment for a goodbye."""
@@ -73,20 +81,22 @@ class AcceptedSocket(WebSocketConnection):
     def __init__(
         self,
         response: Upgrade,
-        server: asyncio.Protocol,
+        server: web.RequestHandler,
         transport: asyncio.Transport,
         patience: Patience,
         received: bytes,
+        *,
+        max_message_bytes: int,
     ) -> None:
         self.response = response
         self._server = server
         response.socket = self
-        super().__init__(transport, Side.SERVER, patience, received)
+        super().__init__(transport, Side.SERVER, patience, received, max_message_bytes=max_message_bytes)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         lost = ConnectionAbortedError() if isinstance(exc, asyncio.CancelledError) else exc
-        self._server.connection_lost(cast("Exception | None", lost))
+        self._server.connection_lost(lost)
 
 
 class _Follower:

@@ -108,14 +108,21 @@ async def test_a_handler_that_returns_says_goodbye() -> None:
 
 async def test_the_server_learns_of_the_end_and_can_be_shut_down_at_once() -> None:
     """It counts its connections, and waits for those that it thinks are there."""
-    door = Door()
-    async with websocket_server(door.echo) as url:
+    ends: asyncio.Queue[web.RequestHandler] = asyncio.Queue()
+
+    async def handle(accepted: AcceptedSocket) -> None:
+        with pytest.raises(ChannelClosed):
+            await accepted.receive()
+        await accepted.close(1000, "")
+        ends.put_nowait(accepted._server)
+
+    async with websocket_server(handle) as url, asyncio.timeout(5):
         async with raw_client(url):
             pass
-        closed = await door.end()
+        server = await ends.get()
         stopping_s = asyncio.get_running_loop().time()
 
-    assert closed.code is None
+    assert not server.connected
     assert asyncio.get_running_loop().time() - stopping_s < 0.5
 
 

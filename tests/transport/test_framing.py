@@ -190,6 +190,7 @@ def test_nothing_is_read_after_a_close_frame() -> None:
         (b"\x01\x00\x81\x00", 1002, "a continuation without a start, or a start without an end"),
         (b"\x81\x81kkkka", 1002, "incorrect masking"),
         (b"\x81\x7e\x03\xe9", 1009, "a message of more than 1000 bytes"),
+        (b"\x81\x7e\x03\xe9" + b"x" * 1001, 1009, "a message of more than 1000 bytes"),
         (b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff", 1009, "a message of more than 1000 bytes"),
         (b"\x01\x7e\x03\xe8" + b"x" * 1000 + b"\x80\x01", 1009, "a message of more than 1000 bytes"),
     ],

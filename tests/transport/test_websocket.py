@@ -251,6 +251,27 @@ async def test_a_transport_above_its_high_water_is_full_until_there_is_room() ->
         assert rooms == [True, False]
 
 
+async def test_a_transport_that_was_full_before_is_known_to_be() -> None:
+    """It tells only of changes."""
+    transport = MemoryTransport()
+    transport.hold()
+    transport.write(b"x" * (HIGH_WATER_BYTES + 1))
+    connection = WebSocketConnection(transport, Side.SERVER)
+    connection.abort(ChannelClosed(None, "the test is over"))
+
+    assert connection.is_full
+
+
+async def test_nothing_is_written_to_a_transport_that_closes(hand: Hand) -> None:
+    """Somebody else may have closed it, such as the server's shutdown."""
+    hand.transport.is_closed = True
+    hand.connection.send(b"{}")
+    hand.connection.flush()
+    hand.connection.connection_lost(None)
+
+    assert hand.transport.writes == 0
+
+
 @pytest.mark.parametrize(
     ("message", "bearable"), [(b"x" * 99_996, INBOX_BYTES // 100_000), (b"x", INBOX_MESSAGES)]
 )
@@ -413,6 +434,15 @@ async def test_a_lost_connection_ends_the_conversation(error: BaseException | No
         hand.connection.connection_lost(error)
 
         assert str(await hand.end()) == why
+
+
+async def test_a_lost_connection_leaves_no_timers(hand: Hand) -> None:
+    """They would hold it, and all that is attached to it, in memory."""
+    hand.connection.connection_lost(None)
+
+    assert hand.connection._watch._timer.cancelled()
+    assert hand.connection._deadline is not None
+    assert hand.connection._deadline.cancelled()
 
 
 async def test_a_peer_that_hangs_up_without_a_goodbye_has_done_so(hand: Hand) -> None:
