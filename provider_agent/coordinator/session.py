@@ -141,13 +141,16 @@ class Session:
         times: SessionTimes,
         *,
         on_event: Callable[[Event], None] = lambda _: None,
+        on_accepted: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_accepted` is called once the agent is known for who it is."""
         self.session_id = secrets.token_hex(16)
         self._channel = channel
         self._dispatcher = dispatcher
         self._enrollment = enrollment
         self._times = times
         self._on_event = on_event
+        self._on_accepted = on_accepted
         self._patience: asyncio.Timeout | None = None
         self._when_it_ends = _HANDSHAKE_DUE
         self._ended = False  # somebody called `end`
@@ -250,6 +253,7 @@ class Session:
         raise _Over(code, verdict.reason, verdict.code or "rejected")
 
     def _accept(self, verdict: Accepted, response: frames.AuthResponse, peer: Peer) -> None:
+        self._on_accepted()
         protocol = self._channel.protocol
         self._provider, resumed = self._dispatcher.join(verdict.provider_id, self, protocol, response.resume)
         self._channel.post(

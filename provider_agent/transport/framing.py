@@ -57,14 +57,18 @@ class Inbox(Protocol):
 
 
 class MessageReader:
-    """Cuts what arrives into messages, wherever the network split it."""
+    """Cuts what arrives into messages, wherever the network split it.
+
+    Attributes:
+        max_message_bytes: a larger message is refused as soon as it announces itself; may change at any time.
+    """
 
     def __init__(
         self, *, is_masked: bool, max_message_bytes: int, on_control: Callable[[bytes], None]
     ) -> None:
         """`is_masked`: the peer is a client. `on_control` is given each control frame, whole, as it came."""
         self._is_masked = is_masked
-        self._max_message_bytes = max_message_bytes
+        self.max_message_bytes = max_message_bytes
         self._on_control = on_control
         self._is_over = False
         self._rest = b""  # the first bytes of a frame: less than a head, or less than a control frame
@@ -110,8 +114,8 @@ class MessageReader:
             self._fail(PROTOCOL_VIOLATION, "incorrect masking")
         width = 2 if size == _SIZE_IN_2 else 8
         size = int.from_bytes(data[at + 2 : at + 2 + width], "big")
-        if size > self._max_message_bytes:
-            self._fail(TOO_BIG, f"a message of more than {self._max_message_bytes} bytes")
+        if size > self.max_message_bytes:
+            self._fail(TOO_BIG, f"a message of more than {self.max_message_bytes} bytes")
         return start + width, size
 
     def _uncommon(self, data: bytes, at: int, start: int, stop: int, inbox: Inbox) -> int:
@@ -148,8 +152,8 @@ class MessageReader:
             self._fail(PROTOCOL_VIOLATION, "invalid opcode")
         elif (first in _CONTINUATIONS) != (self._pieces is not None):
             self._fail(PROTOCOL_VIOLATION, "a continuation without a start, or a start without an end")
-        elif size + len(self._pieces or b"") > self._max_message_bytes:
-            self._fail(TOO_BIG, f"a message of more than {self._max_message_bytes} bytes")
+        elif size + len(self._pieces or b"") > self.max_message_bytes:
+            self._fail(TOO_BIG, f"a message of more than {self.max_message_bytes} bytes")
 
     def _fail(self, code: int, reason: str) -> None:
         self._is_over = True

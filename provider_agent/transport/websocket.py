@@ -45,7 +45,13 @@ class WebSocketConnection(asyncio.Protocol):
     """
 
     def __init__(
-        self, transport: asyncio.Transport, side: Side, patience: Patience = PATIENCE, received: bytes = b""
+        self,
+        transport: asyncio.Transport,
+        side: Side,
+        patience: Patience = PATIENCE,
+        received: bytes = b"",
+        *,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         """`received` is what has arrived behind the handshake already."""
         self._loop = asyncio.get_running_loop()
@@ -55,7 +61,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._rules = Protocol(side)
         self._writer = MessageWriter(is_masked=side is Side.CLIENT)
         self._reader = MessageReader(
-            is_masked=side is Side.SERVER, max_message_bytes=MAX_MESSAGE_BYTES, on_control=self._on_control
+            is_masked=side is Side.SERVER, max_message_bytes=max_message_bytes, on_control=self._on_control
         )
         self._inbox: deque[bytes] = deque()
         self._inbox_bytes = 0  # read since the inbox was empty
@@ -80,6 +86,15 @@ class WebSocketConnection(asyncio.Protocol):
         transport.set_protocol(self)
         if received:
             self.data_received(received)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message that is taken; may change at any time."""
+        return self._reader.max_message_bytes
+
+    @max_message_bytes.setter
+    def max_message_bytes(self, size: int) -> None:
+        self._reader.max_message_bytes = size
 
     # --- out ------------------------------------------------------------------------------
 

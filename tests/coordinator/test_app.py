@@ -18,7 +18,7 @@ from provider_agent.coordinator.app import CannotListen, run
 from provider_agent.coordinator.config import ConfigError, CoordinatorConfig, load
 from provider_agent.coordinator.store.base import StoreError, digest
 from provider_agent.coordinator.store.sqlite import DATABASE_FILE, open_sqlite
-from provider_agent.protocol.frames import AuthFailed, Job
+from provider_agent.protocol.frames import AuthFailed, Job, JobAck
 from provider_agent.transport.channel import ChannelClosed
 from provider_agent.transport.dialled import DialOptions, dial
 from tests.fakes.peers import ScriptedAgent
@@ -147,6 +147,7 @@ async def test_a_stopping_coordinator_lets_running_jobs_end_and_calls_itself_not
             await agent.done(job.job_id)
             async with await answer as response:
                 assert (response.status, await response.text()) == (200, "{}")
+            await agent.expect(JobAck)
             with pytest.raises(ChannelClosed) as closed:
                 await agent.hear()
     assert (closed.value.code, closed.value.reason) == (1001, "drain:deploy")

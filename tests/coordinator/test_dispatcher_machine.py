@@ -64,7 +64,7 @@ WAYS_BACK = ("resume", "resume", "resume", "resume", "fresh", "wrong")
 
 @dataclass(frozen=True)
 class Stretch:
-    """Of one answer: pieces made, whether they leave, how many chunks arrive, and whether its client reads."""
+    """Of one answer: pieces made, whether they leave, how many chunks arrive, whether its client reads."""
 
     pieces: int
     leaving: bool

@@ -7,6 +7,7 @@ import pytest
 
 from provider_agent.coordinator import events
 from provider_agent.coordinator.answer import DONE
+from provider_agent.coordinator.dispatcher import DispatchLimits
 from provider_agent.coordinator.enrollment import Accepted, Rejected
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.coordinator.session import MAX_BAD_FRAMES
@@ -17,6 +18,9 @@ from provider_agent.protocol.frames import (
     AuthOk,
     Job,
     JobCancel,
+    Resumed,
+    ResumedJob,
+    ResumeJob,
 )
 from provider_agent.transport.channel import ChannelClosed
 from tests.fakes.agents import CHAT
@@ -208,7 +212,8 @@ async def test_a_message_that_is_no_frame_at_all_ends_the_session() -> None:
     """Whoever sends that speaks another protocol."""
     async with hall() as it:
         agent = await it.agent()
-        await agent.socket.send(b"GET / HTTP/1.1")
+        agent.socket.send(b"GET / HTTP/1.1")
+        agent.socket.flush()
 
         assert (await close_of(agent))[0] == 4003
 
@@ -281,7 +286,8 @@ async def test_a_peer_that_sends_nothing_but_bad_frames_is_closed() -> None:
     async with hall() as it:
         agent = await it.agent()
         for _ in range(MAX_BAD_FRAMES + 1):
-            await agent.socket.send(b'{"type":"heartbeat"}')
+            agent.socket.send(b'{"type":"heartbeat"}')
+        agent.socket.flush()
 
         assert await close_of(agent) == (4003, "heartbeat.queue_depth: is missing")
 
@@ -380,18 +386,18 @@ async def test_what_was_posted_before_the_end_still_leaves() -> None:
         assert (await close_of(agent))[0] == 1001
 
 
-async def test_a_lost_connection_takes_the_provider_out_of_the_fleet() -> None:
+async def test_a_lost_connection_leaves_the_provider_away() -> None:
     """At once, so nothing more is sent there (field note 68)."""
     async with hall() as it:
         agent = await it.agent()
         drop(agent)
         await it.sessions[0][1]
 
-        assert it.dispatcher.fleet.providers == ()
+        assert (is_away(it), it.dispatcher.view().agents) == (True, 0)
     assert events.SessionEnded(None) == it.events[-1]
 
 
-async def test_a_handler_that_is_cancelled_leaves_nothing_behind() -> None:
+async def test_a_handler_that_is_cancelled_leaves_the_provider_away() -> None:
     """As the server does when the connection breaks under it."""
     async with hall() as it:
         await it.agent()
@@ -399,8 +405,110 @@ async def test_a_handler_that_is_cancelled_leaves_nothing_behind() -> None:
         task.cancel()
         await asyncio.wait([task])
 
-        assert it.dispatcher.fleet.providers == ()
+        assert is_away(it)
     assert events.SessionEnded(None) == it.events[-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "comes_back"), [(1000, False), (4001, False), (4003, False), (1001, True), (1006, True)]
+)
+async def test_an_agent_that_closes_on_purpose_is_not_waited_for(code: int, comes_back: bool) -> None:
+    """It has ended its jobs; any other close is the network's, and it comes back to them."""
+    async with hall() as it:
+        agent = await it.agent()
+        await agent.close(code)
+        await it.sessions[0][1]
+
+        assert is_away(it) is comes_back
+        assert bool(it.dispatcher.fleet.providers) is comes_back
+
+
+@pytest.mark.parametrize("code", [1001, 4001, 4003])
+async def test_an_agent_that_is_sent_away_is_not_waited_for(code: int) -> None:
+    """Whatever it has here is over."""
+    async with hall() as it:
+        await it.agent()
+        session, task = it.sessions[0]
+        session.end(code, "")
+        await task
+
+        assert it.dispatcher.fleet.providers == ()
+
+
+async def test_the_jobs_of_an_agent_that_fell_silent_need_not_wait_for_it() -> None:
+    """It was waited for already: three heartbeats long, or until the transport gave it up."""
+    async with hall() as it:
+        await it.agent()
+        loop = asyncio.get_running_loop()
+        given_up = ChannelClosed(None, "not heard for 10 s", by_us=True)
+        our_end(it).abort(given_up)
+        await it.sessions[0][1]
+
+        assert is_away(it)
+        assert it.dispatcher.fleet.away.popitem()[1].moves_at_s <= loop.time()
+
+
+# --- resuming ----------------------------------------------------------------------------
+
+
+async def test_an_answer_goes_on_over_a_new_connection() -> None:
+    """Every byte once and in order, whatever was lost on the way (field note 8)."""
+    async with hall() as it:
+        agent = await it.agent()
+        with it.dispatcher.run(REQUEST) as answer:
+            job = await agent.expect(Job)
+            await agent.start(job)
+            await agent.binary_chunk(job, b"one ", b"two ")
+            await until(lambda: answer.waiting_bytes == 8)
+            drop(agent)
+            await it.sessions[0][1]
+            agent = agent.again(it.connect())
+            accepted = await agent.resume(ResumeJob(job_id=job.job_id, attempt=1, next_seq=3))
+            await agent.binary_chunk(job, b"three")
+            await agent.done(job.job_id)
+
+            assert accepted.resumed is not None
+            assert accepted.resumed.jobs == (ResumedJob(job_id=job.job_id, have_seq=1),)
+            assert await answer.ended() == DONE
+            assert await answer.read() == b"one two three"
+    assert [events.AgentAway, events.AgentBack] == [
+        type(event) for event in it.events if isinstance(event, events.AgentAway | events.AgentBack)
+    ]
+
+
+async def test_a_newer_connection_takes_over_the_jobs_of_one_that_only_seems_to_hold() -> None:
+    """The agent's address changed; what the older connection still holds is late."""
+    async with hall() as it:
+        older = await it.agent()
+        with it.dispatcher.run(REQUEST) as answer:
+            job = await older.expect(Job)
+            newer = older.again(it.connect())
+            await newer.resume(ResumeJob(job_id=job.job_id, attempt=1, next_seq=0))
+            await older.chunk(job.job_id, b"old")
+            await newer.chunk(job.job_id, b"new")
+            await newer.done(job.job_id)
+
+            assert await close_of(older) == (4002, "replaced by a newer connection of this identity")
+            assert await answer.ended() == DONE
+            assert await answer.read() == b"new"
+
+
+async def test_what_was_said_to_the_agent_before_the_break_is_told_in_the_welcome() -> None:
+    """A session that nobody knows here has nothing to resume: all its jobs are to be given up."""
+    async with hall() as it:
+        agent = ScriptedAgent(it.connect())
+        agent.session_id = "of a coordinator before"
+        accepted = await agent.resume(ResumeJob(job_id="j", attempt=1, next_seq=5))
+
+        assert accepted.resumed == Resumed(jobs=(), unknown=("j",))
+
+
+async def test_the_agent_is_told_how_long_it_is_waited_for() -> None:
+    """And that chunks may come in the binary form."""
+    async with hall(DispatchLimits(resume_window_s=2.5)) as it:
+        accepted = await ScriptedAgent(it.connect()).join("m")
+
+        assert (accepted.resume_window_ms, accepted.binary, accepted.resumed) == (2500, True, None)
 
 
 async def test_an_agent_that_stops_reading_does_not_hold_up_the_frames_it_sends() -> None:
@@ -419,11 +527,21 @@ async def test_an_agent_that_stops_reading_does_not_hold_up_the_frames_it_sends(
         assert REQUEST.model_id == (await agent.expect(Job)).model_id
 
 
+def is_away(it: Hall) -> bool:
+    return bool(it.dispatcher.fleet.away)
+
+
 def left_s(it: Hall) -> float:
     """What is left of the first session's patience."""
     patience = it.sessions[0][0]._patience
     assert patience is not None
     return (patience.when() or 0) - asyncio.get_running_loop().time()
+
+
+def our_end(it: Hall) -> MemorySocket:
+    socket = it.sessions[0][0]._channel._socket
+    assert isinstance(socket, MemorySocket)
+    return socket
 
 
 def drop(agent: ScriptedAgent) -> None:

@@ -40,8 +40,10 @@ from provider_agent.protocol.frames import (
     Metadata,
     ModelOffer,
     Outcome,
+    Resume,
     Resumed,
     ResumedJob,
+    ResumeJob,
     Scheme,
     Tokens,
 )
@@ -287,7 +289,11 @@ class ScriptedCoordinator(_Scripted):
 
 
 class ScriptedAgent(_Scripted):
-    """The agent's side: joins with a real key, takes jobs, answers them as the test says."""
+    """The agent's side: joins with a real key, takes jobs, answers them as the test says.
+
+    Attributes:
+        session_id: of the session that it is in.
+    """
 
     role = Role.AGENT
 
@@ -295,18 +301,36 @@ class ScriptedAgent(_Scripted):
         super().__init__(socket, protocol=protocol)
         self.key = Ed25519PrivateKey.generate()
         self.provider_id = ""
+        self.session_id = ""
         self._host = host
         self._next_seq: dict[str, int] = {}
+
+    def again(self, socket: Socket) -> "ScriptedAgent":
+        """The same agent over a new connection; `resume` names this session."""
+        newer = ScriptedAgent(socket, protocol=self._speaks, host=self._host)
+        newer.key, newer.session_id = self.key, self.session_id
+        return newer
 
     async def join(self, *models: str, max_concurrent: int = 4, enrollment_code: str | None = None) -> AuthOk:
         """The whole handshake, offering these models."""
         await self.respond(enrollment_code=enrollment_code)
+        return await self._enter(*models, max_concurrent=max_concurrent)
+
+    async def resume(self, *jobs: ResumeJob, models: Sequence[str] = ("m",)) -> AuthOk:
+        """The same, but that these jobs of the last session are to go on; those that do are re-numbered."""
+        await self.respond(resume=Resume(session_id=self.session_id, jobs=jobs))
+        accepted = await self._enter(*models)
+        for job in accepted.resumed.jobs if accepted.resumed is not None else ():
+            self._next_seq[job.job_id] = job.have_seq + 1
+        return accepted
+
+    async def _enter(self, *models: str, max_concurrent: int = 4) -> AuthOk:
         accepted = await self.expect(AuthOk)
-        self.provider_id = accepted.provider_id
+        self.provider_id, self.session_id = accepted.provider_id, accepted.session_id or ""
         await self.offer(*models, max_concurrent=max_concurrent)
         return accepted
 
-    async def respond(self, *, enrollment_code: str | None = None) -> None:
+    async def respond(self, *, enrollment_code: str | None = None, resume: Resume | None = None) -> None:
         """Answer the challenge with the best scheme that is offered."""
         challenge = await self.expect(AuthChallenge)
         scheme = Scheme.BOUND if Scheme.BOUND.value in challenge.schemes else Scheme.LEGACY
@@ -319,6 +343,7 @@ class ScriptedAgent(_Scripted):
                 enrollment_code=enrollment_code,
                 protocol=self._speaks,
                 scheme=scheme.value,
+                resume=resume,
             )
         )
 
@@ -359,9 +384,17 @@ class ScriptedAgent(_Scripted):
 
     async def chunk(self, job_id: str, *parts: bytes) -> None:
         for data in parts:
-            seq = self._next_seq.get(job_id, 0)
-            self._next_seq[job_id] = seq + 1
-            await self.say(JobChunk(job_id=job_id, data=data, seq=seq))
+            await self.say(JobChunk(job_id=job_id, data=data, seq=self._take_seq(job_id)))
+
+    async def binary_chunk(self, job: Job, *parts: bytes) -> None:
+        for data in parts:
+            assert job.stream_id is not None
+            await self.say(BinaryChunk(stream_id=job.stream_id, seq=self._take_seq(job.job_id), data=data))
+
+    def _take_seq(self, job_id: str) -> int:
+        seq = self._next_seq.get(job_id, 0)
+        self._next_seq[job_id] = seq + 1
+        return seq
 
     async def done(self, job_id: str, input_tokens: int | None = 1, output_tokens: int | None = 1) -> None:
         seq = self._next_seq.pop(job_id, 0)

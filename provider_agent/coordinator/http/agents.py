@@ -8,6 +8,7 @@ from aiohttp import web
 from provider_agent.coordinator.dispatcher import Dispatcher
 from provider_agent.coordinator.events import Event
 from provider_agent.coordinator.session import Enrollment, Peer, Session, SessionTimes
+from provider_agent.protocol.frames import MAX_MESSAGE_BYTES
 from provider_agent.protocol.link import Link, Role
 from provider_agent.transport.accepted import accept
 from provider_agent.transport.channel import Channel, ChannelClosed
@@ -15,6 +16,9 @@ from provider_agent.transport.channel import Channel, ChannelClosed
 PATH = "/v1/agents/connect"
 
 DRAIN = 1001
+
+STRANGER_BYTES = 256 * 1024
+"""The largest message of a stranger: an answer to the challenge, which may list a thousand jobs."""
 
 
 class AgentDoor:
@@ -57,15 +61,20 @@ class AgentDoor:
         if self._is_closed:
             raise web.HTTPServiceUnavailable(reason="the coordinator is stopping")
         try:
-            socket = await accept(request)
+            socket = await accept(request, max_message_bytes=STRANGER_BYTES)
         except ChannelClosed:
             return web.Response(status=400)  # nobody is there to read it
+
+        def trust() -> None:
+            socket.max_message_bytes = MAX_MESSAGE_BYTES
+
         session = Session(
             Channel(socket, Link(Role.COORDINATOR)),
             self._dispatcher,
             self._enrollment,
             self._times,
             on_event=self._on_event,
+            on_accepted=trust,
         )
         self._sessions.add(session)
         self._empty.clear()

@@ -12,7 +12,7 @@ from aiohttp import web
 from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.enrollment import Enrollment
 from provider_agent.coordinator.events import Event, HandshakeEnded, SessionEnded
-from provider_agent.coordinator.http.agents import PATH, AgentDoor
+from provider_agent.coordinator.http.agents import PATH, STRANGER_BYTES, AgentDoor
 from provider_agent.coordinator.http.errors import openai_errors
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.coordinator.store.memory import MemoryStore
@@ -120,14 +120,37 @@ async def test_a_request_that_is_no_websocket_is_refused() -> None:
         assert "error" in await response.json()
 
 
-async def test_an_agent_that_vanishes_is_gone_at_once() -> None:
-    """Its connection is cut without a close frame (field note 68)."""
+async def test_an_agent_that_vanishes_is_away_at_once() -> None:
+    """Its connection is cut without a close frame; nothing more is sent there (field note 68)."""
     async with entrance() as it:
         agent = await it.agent()
         await until(lambda: bool(it.dispatcher.fleet.models))
 
         agent.socket.abort(ChannelClosed(None, "cut by the test"))
-        await until(lambda: not it.dispatcher.fleet.providers)
+        await until(lambda: bool(it.dispatcher.fleet.away))
         await until(lambda: not it.door._sessions)
 
+        assert (it.dispatcher.view().agents, it.dispatcher.view().free_slots) == (0, 0)
     assert [SessionEnded(None)] == [event for event in it.events if isinstance(event, SessionEnded)]
+
+
+async def test_a_stranger_may_not_send_much() -> None:
+    """What is allowed to an agent is 64 MiB, which anybody could have us keep."""
+    async with entrance() as it:
+        stranger = ScriptedAgent(await dial(f"ws://{it.address}{PATH}", DialOptions()), host="127.0.0.1")
+        await stranger.hear()
+        stranger.socket.send(b'{"type":"auth_response","pubkey":"' + bytes(STRANGER_BYTES))
+        stranger.socket.flush()
+        closed = await closed_by(stranger)
+
+        assert closed.code == 1009
+
+
+async def test_an_agent_that_is_known_may_send_more() -> None:
+    """Of its capabilities, say."""
+    async with entrance() as it:
+        agent = await it.agent()
+        models = [f"model-{number:05}-{'x' * 400}" for number in range(1000)]
+        await agent.offer(*models, revision=2)
+
+        assert len(it.dispatcher.fleet.models) == len(models)
