@@ -169,6 +169,7 @@ class Channel:
         else:
             self._lanes[lane.job_id] = lane
             lane.attach(self)
+            self._tell_later()
 
     # --- out: what lanes call -------------------------------------------------------------
 
@@ -223,20 +224,23 @@ class Channel:
     def _hand_over_at_once(self) -> None:
         """Within a write: no lane hears of it before the turn ends."""
         self._hand_over()
+        self._tell_later()
+
+    def _tell_later(self) -> None:
         if self._to_hear and not self._is_scheduled:
             self._schedule()
 
     def _hand_over(self) -> None:
         """Everything that waits, as long as the socket has room."""
-        if self._closed is not None:
-            return
         self._is_handing_over = True
         self.turn += 1
-        if self._waits:
-            self._send_waiting()
-        self._flush_socket()
-        self.is_free = not self._socket.is_full
-        self._is_handing_over = False
+        try:
+            if self._waits:
+                self._send_waiting()
+            self._flush_socket()
+            self.is_free = not self._socket.is_full
+        finally:
+            self._is_handing_over = False
 
     def _send_waiting(self) -> None:
         while self._waits and self._has_room:
@@ -302,13 +306,10 @@ class Channel:
         if self._closed is not None:
             return
         self._closed = closed
-        self.is_free = False
         for lane in self._lanes.values():
             lane.detach()
         self._lanes.clear()
-        self._next_lanes.clear()
         self._urgent.clear()
         self._ready.clear()
-        self._to_hear.clear()
         self._control.clear()
         self._emptied.set()

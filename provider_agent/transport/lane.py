@@ -175,10 +175,13 @@ class Lane:
         if self._was_said and seq == window.next_seq:
             self.is_settled = True
             self.discard()
-        elif window.ack(seq):
-            self._enter(0)
-            if self._wants_room and window.has_room:
-                self.hear()
+            return
+        was_drained = window.is_drained
+        if not window.ack(seq):
+            return
+        self._enter(0)
+        if (self._wants_room and window.has_room) or window.is_drained > was_drained:
+            self.hear()
 
     def resume(self, have_seq: int) -> None:
         """Make ready for another channel, whose peer has the chunks up to `have_seq` (-1: none), no outcome.
@@ -237,9 +240,10 @@ class Lane:
         """From now on, what is due leaves by this way."""
         self._way = way
         self._encode = chunk_encoder(self.job_id, way.protocol, self.stream_id if way.binary else None)
-        self._turn = 0
         self._open()
         self._enter(self.window.waiting_bytes)
+        if self.window.next_seq and self.window.is_drained:  # which it may not have been before the resume
+            way.tell(self)
 
     def detach(self) -> None:
         """Nothing leaves any more, and all is kept."""

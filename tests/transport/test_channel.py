@@ -444,10 +444,13 @@ async def test_nobody_is_called_from_within_a_write() -> None:
 async def test_a_job_that_is_cancelled_right_after_it_wrote_is_not_called_any_more() -> None:
     """Its engine is closed, not resumed."""
     lane = lane_on(agent_channel(MemorySocket()))
-    lane.on_room = lambda: pytest.fail("called")
+    calls: list[None] = []
+    lane.on_room = lambda: calls.append(None)
     lane.write(b"x" * 200_000)
     lane.discard()
     await turns()
+
+    assert calls == []
 
 
 # --- a peer that does not read -----------------------------------------------------------
@@ -620,6 +623,42 @@ async def test_an_ack_in_the_middle_of_going_again_is_taken_into_account() -> No
     assert kinds_of(socket) == ["JobDone"]
 
 
+async def test_a_source_hears_that_all_has_left_even_if_the_channel_ends_just_then() -> None:
+    """Nobody else would tell it: the peer may have everything, so that nothing goes again."""
+    channel = agent_channel(MemorySocket())
+    lane = lane_on(channel)
+    calls: list[bool] = []
+    lane.on_room = lambda: calls.append(lane.is_drained)
+    lane.write(b"x" * 200_000)
+    await channel.close()
+    await turns()
+
+    assert calls == [True]
+
+
+async def test_a_source_hears_that_nothing_has_to_go_again() -> None:
+    """The peer had all of it: of a second break, of an ack that was under way."""
+    lane = lane_on(agent_channel(MemorySocket()))
+    for part in (b"a", b"b"):
+        lane.write(part)
+        await turns()
+    calls: list[bool] = []
+    lane.on_room = lambda: calls.append(lane.is_drained)
+    for have_seq in (-1, 1):
+        lane.detach()
+        lane.resume(have_seq)
+        channel = agent_channel(StepSocket())
+        channel.attach(lane)
+        await turns()
+    assert calls == [True]
+    lane.detach()
+    lane.resume(0)
+    agent_channel(StepSocket()).attach(lane)
+    lane.ack(1)
+
+    assert calls == [True, True]
+
+
 async def test_a_closed_channel_takes_no_lane() -> None:
     """It keeps what it has, for the next one."""
     channel = agent_channel(MemorySocket())
@@ -764,6 +803,22 @@ async def test_close_does_not_wait_for_a_stuck_peer() -> None:
 
     assert socket.closed is not None
     assert socket.closed.code == 4003
+
+
+async def test_close_does_not_wait_where_the_peer_has_gone() -> None:
+    """What waits for it waits in vain; that holds for one who is closing already, too."""
+    ours, theirs = join(StepSocket(), MemorySocket())
+    channel = agent_channel(ours, flush_timeout_s=100)
+    channel.post(BEAT)
+    lane_on(channel).write(b"x")
+    closing = asyncio.create_task(channel.close())
+    await turns()
+    theirs.drop()
+    with pytest.raises(ChannelClosed):
+        await channel.receive()
+    async with asyncio.timeout(5):
+        await closing
+        await channel.close()
 
 
 async def test_close_does_not_wait_for_acks() -> None:

@@ -47,6 +47,7 @@ class Job:
         self.written_bytes = 0
         self.may_write = True
         self.is_writing = False
+        self.waits_to_drain = False
         self.outcome: Outcome | None = None
         self.is_discarded = False
         self.was_started = False
@@ -59,6 +60,7 @@ class Job:
     def _on_room(self) -> None:
         assert not self.is_writing, "called from within a write"
         self.may_write = self.lane.window.has_room
+        self.waits_to_drain = self.waits_to_drain and not self.lane.is_drained
 
     def write(self, size: int) -> None:
         data = PATTERN[self.written_bytes : self.written_bytes + size]
@@ -253,12 +255,19 @@ class Interleavings(RuleBasedStateMachine):
     def turn(self) -> None:
         self.runner.run(self._turn())
 
-    async def _turn(self) -> None:
+    def _happen(self) -> None:
         events, self.events = self.events, []
         for happens in events:
             happens()
+
+    async def _turn(self) -> None:
+        self._happen()
         for _ in range(3):
             await asyncio.sleep(0)
+        for job in self.jobs.values():
+            assert job.is_discarded or not (job.waits_to_drain and job.lane.is_drained), "it was not told"
+            assert job.is_discarded or job.may_write == job.lane.window.has_room, "it was not told"
+            job.waits_to_drain = not job.lane.is_drained
 
     @rule()
     def drop(self) -> None:
@@ -266,7 +275,7 @@ class Interleavings(RuleBasedStateMachine):
         self.runner.run(self._drop())
 
     async def _drop(self) -> None:
-        await self._turn()
+        self._happen()
         if self.connection is None:
             return
         self.connection.socket.drop()
