@@ -120,9 +120,9 @@ async def test_the_server_learns_of_the_end_and_can_be_shut_down_at_once() -> No
         async with raw_client(url):
             pass
         server = await ends.get()
+        assert not server.connected
         stopping_s = asyncio.get_running_loop().time()
 
-    assert not server.connected
     assert asyncio.get_running_loop().time() - stopping_s < 0.5
 
 

@@ -473,6 +473,20 @@ async def test_a_peer_that_breaks_the_rules_is_told_so(bad: bytes, code: int) ->
     assert [(frame.opcode, frame.data[:2]) for frame in frames] == [(Opcode.CLOSE, code.to_bytes(2, "big"))]
 
 
+async def test_what_is_too_large_may_change() -> None:
+    """A stranger may send less than an agent that is known."""
+    transport = MemoryTransport()
+    connection = WebSocketConnection(transport, Side.CLIENT, max_message_bytes=200)
+    connection.max_message_bytes = 2 * connection.max_message_bytes
+    connection.data_received(b"\x81\x7e\x01\x90" + b"x" * 400)
+    connection.data_received(b"\x81\x7e\x01\x91")
+
+    assert len(await connection.receive()) == 400
+    with pytest.raises(ChannelClosed, match="1009: a message of more than 400 bytes"):
+        await connection.receive()
+    connection.connection_lost(None)
+
+
 async def test_a_reason_that_is_too_long_is_cut(hand: Hand) -> None:
     """A close frame has room for 123 bytes, and no half character."""
     closing = asyncio.create_task(hand.connection.close(4003, "é" * 200))
