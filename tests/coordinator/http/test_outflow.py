@@ -8,7 +8,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.coordinator.answer import DONE, Answer
+from provider_agent.coordinator.answer import DONE, NEVER, Answer
 from provider_agent.coordinator.failures import failed
 from provider_agent.coordinator.http.outflow import PIECE_BYTES, TURN_BYTES, Outflow, Turn
 from provider_agent.protocol.errors import ErrorCode
@@ -108,6 +108,18 @@ def test_much_does_not_wait_for_the_end_of_the_turn() -> None:
     assert line.told == [TURN_BYTES]
     line.loop.go_round()
     assert line.told == [TURN_BYTES, TURN_BYTES + 1]
+
+
+def test_nothing_is_asked_for_each_token_that_would_change_nothing() -> None:
+    """Neither for what leaves with the turn anyway, nor while the transport is full: that costs time."""
+    line = Line()
+    line.answer.feed(b"x")
+    assert line.answer.tell_at_bytes == TURN_BYTES
+
+    line.wire.hold()
+    line.answer.feed(b"x" * 2 * HIGH_WATER_BYTES)
+    line.loop.go_round()
+    assert line.answer.tell_at_bytes == NEVER
 
 
 def test_bytes_that_came_before_are_written_first() -> None:
