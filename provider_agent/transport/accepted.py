@@ -54,8 +54,6 @@ class Upgrade(web.StreamResponse):
         socket: what became of the connection.
     """
 
-    _length_check = False  # nothing that follows is a body
-
     def __init__(self, key: str, subprotocol: str | None) -> None:
         super().__init__(status=101)
         self.socket: WebSocketConnection | None = None
