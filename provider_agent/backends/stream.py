@@ -12,20 +12,24 @@ answer. Bytes go on verbatim, but for the one usage event that the client did no
 """
 
 import re
-from abc import ABC, abstractmethod
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 
 from provider_agent.backends import facts, failures
-from provider_agent.backends.base import BackendError, BackendFailed, StreamTruncated, Usage
+from provider_agent.backends.base import BackendFailed, Usage
+from provider_agent.backends.blocks import BlockScanner
 from provider_agent.backends.document import DocumentScanner
-
-MAX_HELD_BYTES: Final = 1024 * 1024
-"""A longer event or line is relayed without being read: memory stays bounded."""
+from provider_agent.backends.pattern import Pattern, is_plain
 
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
-_WHITESPACE: Final = b" \t\r\n"
 _ALARM: Final = b"error"
 """In every engine's way to report an error; in few other events."""
+
+_NOT_FINISHED: Final = (b'"finish_reason"', b'"finish_reason":null', b'"finish_reason": null')
+_NO_USAGE: Final = (b'"usage"', b'"usage":null', b'"usage": null')
+_NOT_DONE: Final = (b'"done"', b'"done":false', b'"done": false')
+
+_LESSONS: Final = 200
+"""In one answer. Where each event differs in something else, learning from it would be labour lost."""
 
 
 class Scanner(Protocol):
@@ -74,175 +78,7 @@ def scanner_for(content_type: str, *, drops_usage: bool = False, choices: int = 
             raise BackendFailed(f"the engine answered with {shown} instead of JSON or a stream of events")
 
 
-class _BlockScanner(ABC):
-    """A body of blocks that end in a known way, each of which is judged when it is whole, and then relayed.
-
-    Engines write a block at once, so waiting for its end costs no time. It buys that an error, or
-    the half of a block that a cut leaves, never reaches the client as a part of the answer.
-    """
-
-    _usual_ends: ClassVar[tuple[bytes, ...]]
-    _longest_end_bytes: ClassVar[int]
-
-    def __init__(self) -> None:
-        self.ended = False
-        self.usage = Usage()
-        self._failure: BackendError | None = None
-        self._calm = False  # at the start of a block, with nothing to remember: the ordinary case
-        self._began = False
-        self._held = bytearray()  # the block that is not whole yet
-        self._relayed = 0  # how much of it has been relayed already: none, but of an overlong one
-        self._is_overlong = False  # its beginning is gone: it will not be judged
-        self._keeps_newline: bool | None = None  # a CR ended the last block: what to do with its LF
-        self._is_closed = False  # after the end, something else came than line ends
-
-    @staticmethod
-    @abstractmethod
-    def _is_dull(data: bytes | bytearray) -> bool:
-        """No block in these whole blocks needs reading. On the path of every token."""
-
-    @staticmethod
-    @abstractmethod
-    def _end_of_block(data: bytearray, start: int) -> int:
-        """Where the first block ends whose end mark begins at `start` or later; 0 for nowhere."""
-
-    @staticmethod
-    @abstractmethod
-    def _end_of_last_block(data: bytearray, start: int) -> int:
-        """Where the last one ends, if that is quickly said; else 0."""
-
-    @abstractmethod
-    def _judge(self, block: bytes) -> bool:
-        """Note what a block says; False if it is not to be relayed."""
-
-    @abstractmethod
-    def _is_whole(self) -> bool:
-        """At the end of the body: there was enough for an answer."""
-
-    def feed(self, data: bytes) -> bytes:
-        if self._calm and data.endswith(self._usual_ends) and self._is_dull(data):
-            return data
-        return self._feed_with_care(data)
-
-    def finish(self) -> bytes:
-        rest = b"" if self.ended else self._judge_rest()
-        if self._failure is not None:
-            raise self._failure
-        if self.ended or self._is_whole():
-            self.ended = True
-            return rest
-        if not self._began:
-            raise BackendFailed("the engine's answer is empty")
-        raise StreamTruncated("the engine's answer stopped before its end")
-
-    def _judge_rest(self) -> bytes:
-        """The body has ended: what is held is a block, too, though its end is missing."""
-        keeps = self._is_overlong or self._judge(bytes(self._held))
-        rest = bytes(self._held[self._relayed :]) if keeps else b""
-        self._held.clear()
-        return rest
-
-    def _feed_with_care(self, data: bytes) -> bytes:
-        if self.ended:
-            return self._after_end(data)
-        if not self._began and not self._begins_well(data):
-            return b""
-        relay = bytearray()
-        if self._keeps_newline is not None and data:
-            if data.startswith(b"\n"):
-                relay += data[: self._keeps_newline]
-                data = data[1:]
-            self._keeps_newline = None
-        self._add(data, relay)
-        self._calm = self._is_at_rest()
-        return bytes(relay)
-
-    def _is_at_rest(self) -> bool:
-        return self._began and not (self._held or self.ended or self._keeps_newline is not None)
-
-    def _begins_well(self, data: bytes) -> bool:
-        """A page of HTML stays a page, whatever the header says."""
-        text = data.lstrip(_WHITESPACE)
-        self._began = bool(text)
-        if text.startswith(b"<"):
-            self._fail(BackendFailed("the engine answered with a page instead of a stream"))
-            return False
-        return True
-
-    def _fail(self, failure: BackendError) -> None:
-        self._failure = failure
-        self.ended = True
-
-    def _add(self, data: bytes, relay: bytearray) -> None:
-        """Judge the blocks that are whole with this data; what goes on is added to `relay`."""
-        held = self._held
-        searched = max(0, len(held) - self._longest_end_bytes + 1)
-        held += data
-        start = self._pass_blank_lines(self._pass_dull_blocks(searched, relay), relay)
-        while end := self._end_of_block(held, max(start, searched)):
-            keeps = self._judge_block(start, end)
-            if self._failure is not None:
-                break
-            if keeps:
-                relay += held[max(start, self._relayed) : end]
-            if end == len(held) and held.endswith(b"\r"):
-                self._keeps_newline = keeps
-            if self.ended:
-                relay += self._after_end(bytes(held[end:]))
-                break
-            start = self._pass_blank_lines(end, relay)
-        self._remember(start, relay)
-
-    def _pass_dull_blocks(self, searched: int, relay: bytearray) -> int:
-        """A read of many tokens ends amid one: take all the whole ones at once. Gives their end."""
-        end = self._end_of_last_block(self._held, searched)
-        if not end or not self._is_dull(self._held[:end]):
-            return 0
-        relay += self._held[self._relayed : end]
-        self._is_overlong = False
-        return end
-
-    def _pass_blank_lines(self, start: int, relay: bytearray) -> int:
-        """Blank lines between blocks belong to none of them. Gives where the next block starts."""
-        held = self._held
-        end = start
-        while end < len(held) and held[end] in b"\r\n":
-            end += 1
-        relay += held[max(start, self._relayed) : end]
-        return end
-
-    def _judge_block(self, start: int, end: int) -> bool:
-        if self._is_overlong or end - start > MAX_HELD_BYTES:
-            self._is_overlong = False
-            return True
-        block = bytes(self._held[start:end])
-        return self._is_dull(block) or self._judge(block)
-
-    def _remember(self, start: int, relay: bytearray) -> None:
-        """Keep the block that is not whole from `start` on; an overlong one is only followed to its end."""
-        held = self._held
-        if self.ended:
-            held.clear()
-            return
-        del held[:start]
-        self._relayed = max(0, self._relayed - start)
-        if len(held) > MAX_HELD_BYTES:
-            self._is_overlong = True
-        if self._is_overlong:
-            relay += held[self._relayed :]
-            del held[: len(held) + 1 - self._longest_end_bytes]
-            self._relayed = len(held)
-
-    def _after_end(self, data: bytes) -> bytes:
-        """Line ends after the mark still belong to it; anything else does not."""
-        if self._failure is not None or self._is_closed:
-            return b""
-        tail = data[: len(data) - len(data.lstrip(_WHITESPACE))]
-        self._is_closed = len(tail) < len(data)
-        return tail
-
-
-class EventScanner(_BlockScanner):
+class EventScanner(BlockScanner):
     """Server-sent events, with three ways to end.
 
     1. `[DONE]`, of chat and completions.
@@ -258,30 +94,57 @@ class EventScanner(_BlockScanner):
         self._drops_usage = drops_usage
         self._choices = choices
         self._finished: frozenset[object] = frozenset()
+        self._pattern: Pattern | None = None  # of the dull events here
+        self._before: bytes | tuple[()] = ()  # of the pattern; nothing starts with one of no prefixes
+        self._after = b""
+        self._lessons = _LESSONS
 
-    @staticmethod
-    def _is_dull(data: bytes | bytearray) -> bool:
+    def feed(self, data: bytes) -> bytes:
+        if (  # one token more, like the last one
+            data.startswith(self._before)
+            and data.endswith(self._after)
+            and not self._held
+            and is_plain(data, len(self._before), len(data) - len(self._after))
+            and self._is_orderly
+        ):
+            return data
+        return super().feed(data)
+
+    def _is_dull(self, data: bytes) -> bool:
         find = data.find  # `in` takes three times as long on bytes
         return (
-            find(_ALARM) < 0
+            _says_only(data, *_NOT_FINISHED)
+            and (find(b'"usage"') < 0 or _says_only(data, *_NO_USAGE))
             and find(b"[DONE]") < 0
+            and find(_ALARM) < 0
             and find(b'"response.') < 0
-            and (find(b'"usage"') < 0 or _says_only(data, b'"usage"', b"null"))
-            and _says_only(data, b'"finish_reason"', b"null")
         )
 
+    def _are_dull(self, blocks: bytes) -> bool:
+        if self._pattern is not None and self._pattern.fits_all(blocks):
+            return True
+        if not self._is_dull(blocks):
+            return False
+        if self._lessons:
+            self._learn(blocks)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """From one event that was read, and says nothing, the others that are like it are known."""
+        self._lessons -= 1
+        if self._end_of_block(data, 0) != len(data) or facts.read(_event_in(data)[1]) is None:
+            return
+        pattern = Pattern.of(data)
+        if pattern is not None:
+            self._pattern, self._before, self._after = pattern, pattern.before, pattern.after
+
     @staticmethod
-    def _end_of_block(data: bytearray, start: int) -> int:
+    def _end_of_block(data: bytes | bytearray, start: int) -> int:
         if data.find(b"\r", start) < 0:  # the ordinary case, ten times as fast
             at = data.find(b"\n\n", start)
             return 0 if at < 0 else at + 2
         blank_line = _BLANK_LINE.search(data, start)
         return blank_line.end() if blank_line else 0
-
-    @staticmethod
-    def _end_of_last_block(data: bytearray, start: int) -> int:
-        at = -1 if data.find(b"\r", start) >= 0 else data.rfind(b"\n\n", start)
-        return 0 if at < 0 else at + 2
 
     def _is_whole(self) -> bool:
         return len(self._finished) >= self._choices
@@ -304,25 +167,18 @@ class EventScanner(_BlockScanner):
         return not (self._drops_usage and said.is_usage_only)
 
 
-class LineScanner(_BlockScanner):
+class LineScanner(BlockScanner):
     """JSON lines of Ollama. The end: a line with `"done":true`."""
 
     _usual_ends = (b"\n",)
     _longest_end_bytes = 1
 
-    @staticmethod
-    def _is_dull(data: bytes | bytearray) -> bool:
-        return (
-            data.find(_ALARM) < 0 and data.find(b"eval_count") < 0 and _says_only(data, b'"done"', b"false")
-        )
+    def _is_dull(self, data: bytes) -> bool:
+        return _says_only(data, *_NOT_DONE) and data.find(_ALARM) < 0 and data.find(b"eval_count") < 0
 
     @staticmethod
-    def _end_of_block(data: bytearray, start: int) -> int:
+    def _end_of_block(data: bytes | bytearray, start: int) -> int:
         return data.find(b"\n", start) + 1
-
-    @staticmethod
-    def _end_of_last_block(data: bytearray, start: int) -> int:
-        return data.rfind(b"\n", start) + 1
 
     def _is_whole(self) -> bool:
         return False
@@ -339,16 +195,17 @@ class LineScanner(_BlockScanner):
         return True
 
 
-def _says_only(data: bytes | bytearray, name: bytes, value: bytes) -> bool:
-    """Wherever the member stands, it has this value; a cheap look that may say no too often."""
+def _says_only(data: bytes, name: bytes, usual: bytes, spaced: bytes) -> bool:
+    """Wherever the member stands, it is the usual one; a cheap look that may say no too often."""
     count = data.count(name)
-    if not count:
-        return True
-    return count == data.count(name + b":" + value) or count == data.count(name + b": " + value)
+    return not count or count == data.count(usual) or count == data.count(spaced)
 
 
 def _event_in(block: bytes) -> tuple[bytes, bytes]:
     """Name and data of an event. Old llama.cpp sends its error as a field `error`, without any event name."""
+    only_line = block.rstrip(b"\r\n")
+    if only_line.startswith(b"data: {") and only_line.find(b"\n") < 0 and only_line.find(b"\r") < 0:
+        return b"", only_line[6:]  # the ordinary case, three times as fast
     name, lines = b"", []
     for line in block.splitlines():
         field, _, value = line.partition(b":")

@@ -1,23 +1,23 @@
 """Scanners are fed bytes by hand: no loop, no socket."""
 
 import json
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from provider_agent.backends.base import BackendError, BackendFailed, StreamFailed, StreamTruncated, Usage
+from provider_agent.backends.base import BackendFailed, StreamFailed, StreamTruncated, Usage
+from provider_agent.backends.blocks import MAX_HELD_BYTES
 from provider_agent.backends.document import DocumentScanner
 from provider_agent.backends.stream import (
-    MAX_HELD_BYTES,
     EventScanner,
     LineScanner,
     Scanner,
     scanner_for,
 )
 from tests.fakes.engine import DONE, chat_chunk, usage_event
+from tests.fakes.scanning import BORDERS, byte_by_byte, read, split
 
 ANSWER = chat_chunk("Hel") + chat_chunk("lo") + chat_chunk("", "stop")
 ERROR = b'data: {"error":{"message":"CUDA out of memory at 10.0.0.3","code":500}}\n\n'
@@ -32,20 +32,6 @@ UNREADABLE_ERRORS = [
     b'{"error":"boom',
 ]
 """What no strict reader of JSON takes."""
-
-
-def read(scanner: Scanner, pieces: Iterable[bytes]) -> tuple[bytes, Usage, str]:
-    """What is relayed, counted and judged, as the shell would see it (but fed beyond the end)."""
-    relayed = b"".join([scanner.feed(piece) for piece in pieces])
-    try:
-        relayed += scanner.finish()
-    except BackendError as error:
-        return relayed, scanner.usage, f"{type(error).__name__}: {error}"
-    return relayed, scanner.usage, "whole"
-
-
-def byte_by_byte(data: bytes) -> list[bytes]:
-    return [data[at : at + 1] for at in range(len(data))]
 
 
 class TestEvents:
@@ -256,68 +242,6 @@ class TestResponses:
         assert verdict.startswith("StreamFailed")
 
 
-class TestLatency:
-    """When bytes go on."""
-
-    def test_each_event_goes_on_with_the_byte_that_ends_it(self) -> None:
-        """Field note 34: nothing else is waited for, however the engine dribbles."""
-        scanner = EventScanner()
-        relayed = [scanner.feed(piece) for piece in byte_by_byte(ANSWER)]
-
-        assert [each for each in relayed if each] == [
-            chat_chunk("Hel")[:-1] + b"\n",
-            chat_chunk("lo"),
-            chat_chunk("", "stop"),
-        ]
-        assert relayed[-1]
-
-    def test_half_an_event_never_goes_on(self) -> None:
-        """Field note 28: a cut amid an event leaves whole events only, so that an error can follow them."""
-        assert read(EventScanner(), [chat_chunk("Hel") + chat_chunk("lo")[:-7]]) == (
-            chat_chunk("Hel"),
-            Usage(),
-            "StreamTruncated: the engine's answer stopped before its end",
-        )
-
-    def test_only_the_event_that_is_not_whole_waits(self) -> None:
-        """Field note 34: whole events go on with the read that ends them."""
-        scanner = EventScanner(drops_usage=True)
-        event = chat_chunk("a")
-
-        assert scanner.feed(event + event[:20]) == event
-        assert scanner.feed(event[20:] + event[:5]) == event
-
-    @pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
-    def test_an_event_goes_on_when_its_blank_line_came(self, end: bytes) -> None:
-        """Field note 32: in all three spellings of a line end; CR needs no byte after it."""
-        scanner = EventScanner(drops_usage=True)
-        event = b'data: {"choices":[{"index":0}]}' + end + end
-
-        assert b"".join([scanner.feed(piece) for piece in byte_by_byte(event * 3)]) == event * 3
-
-    def test_a_body_without_a_line_break_does_not_fill_memory(self) -> None:
-        """Field note 32: beyond the limit it is passed through, and its end is still found."""
-        scanner = EventScanner(drops_usage=True)
-        half = b"data: " + b"x" * MAX_HELD_BYTES
-
-        assert scanner.feed(half) == half
-        assert scanner.feed(b"y" * 1000) == b"y" * 1000
-        assert len(scanner._held) < 10
-        assert scanner.feed(b"\n\n" + usage_event(1, 1) + DONE) == b"\n\n" + DONE
-        assert scanner.usage == Usage(1, 1)
-
-    def test_usage_can_be_removed_however_the_line_end_is_split(self) -> None:
-        """The LF of a CRLF belongs to the event that its CR ended."""
-        kept = ANSWER.replace(b"\n", b"\r\n")
-        body = kept + usage_event(3, 2).replace(b"\n", b"\r\n") + b"data: [DONE]\r\n\r\n"
-
-        assert read(EventScanner(drops_usage=True), byte_by_byte(body)) == (
-            kept + b"data: [DONE]\r\n\r\n",
-            Usage(3, 2),
-            "whole",
-        )
-
-
 def line(**members: object) -> bytes:
     return json.dumps(members).encode() + b"\n"
 
@@ -452,14 +376,6 @@ def bodies(draw: st.DrawFn) -> bytes:
     """A stream of events, maybe cut."""
     body = b"".join(draw(st.lists(EVENTS, max_size=8))).replace(b"\n", draw(LINE_ENDS))
     return body[: draw(st.integers(0, len(body)))] if draw(st.booleans()) else body
-
-
-def split(body: bytes, borders: list[int]) -> list[bytes]:
-    places = sorted({0, len(body), *(border % (len(body) + 1) for border in borders)})
-    return [body[start:end] for start, end in pairwise(places)]
-
-
-BORDERS = st.lists(st.integers(0, 10_000), max_size=12)
 
 
 def test_blank_lines_between_events_are_no_part_of_them() -> None:
