@@ -184,11 +184,13 @@ class Provider:
 
     def free_slots_for(self, model_id: str) -> int:
         """Jobs of this model that it could take now."""
-        offer = self.offers.get(model_id)
-        if offer is None or not self.free_slots:
+        offer, free = self.offers.get(model_id), self.free_slots
+        if offer is None or not free:
             return 0
+        if offer.max_concurrent >= self.max_jobs:  # then it is never the narrower limit
+            return free
         taken = sum(slot.model_id == model_id for slot in self.jobs.values())
-        return max(0, min(self.free_slots, offer.max_concurrent - taken))
+        return max(0, min(free, offer.max_concurrent - taken))
 
 
 class Fleet:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 
 from provider_agent.coordinator.events import (
     AttemptEnded,
@@ -25,10 +25,14 @@ class Observer:
     def __init__(self, metrics: CoordinatorMetrics, on_event: OnEvent) -> None:
         self._metrics = metrics
         self._on_event = on_event
+        self._shapes: dict[type, _Shape] = {}
 
     def take(self, event: Event) -> None:
         self._count(event)
-        self._on_event(_WORD_START.sub("_", type(event).__name__).lower(), asdict(event))
+        shape = self._shapes.get(type(event))
+        if shape is None:
+            shape = self._shapes[type(event)] = _Shape(type(event))
+        self._on_event(shape.name, {name: getattr(event, name) for name in shape.fields})
 
     def _count(self, event: Event) -> None:
         match event:
@@ -57,3 +61,11 @@ class Observer:
             first_byte_s=event.first_byte_s,
             relayed_bytes=event.answer_bytes,
         )
+
+
+class _Shape:
+    """How events of one class are told: each job has three, so this is looked up once."""
+
+    def __init__(self, kind: type) -> None:
+        self.name = _WORD_START.sub("_", kind.__name__).lower()
+        self.fields = tuple(field.name for field in fields(kind))

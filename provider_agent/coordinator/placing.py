@@ -93,6 +93,7 @@ class Placing:
         self._alarm = alarm
         self._clock = clock
         self._on_event = on_event
+        self._log = log.bind()  # once: each job ends with a line
         self._dispatches = itertools.count(1)
 
     def job_at(self, provider: Provider, job_id: str) -> Job | None:
@@ -295,7 +296,7 @@ class Placing:
 
     def _report_end(self, job: Job, end: Done | Failed) -> None:
         ended = job.ended(end, self._clock())
-        log.info(
+        self._log.info(
             "job_ended",
             job_id=ended.job_id,
             model_id=ended.model_id,

@@ -55,5 +55,10 @@ def choose(
     candidates = [provider for provider in taking if provider.provider_id not in excluded]
     if not candidates:  # 3
         return Refusal(ErrorCode.BACKEND_ERROR, "every agent that serves this model has failed this request")
-    best = max(candidates, key=lambda each: (each.free_slots_for(model_id), -each.last_chosen))  # 5
-    return best if best.free_slots_for(model_id) else WAIT  # 4
+    best: Provider | None = None
+    most = 0
+    for each in candidates:
+        free = each.free_slots_for(model_id)
+        if free > most or (best is not None and free == most and each.last_chosen < best.last_chosen):  # 5
+            best, most = each, free
+    return WAIT if best is None else best  # 4

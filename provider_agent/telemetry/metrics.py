@@ -6,6 +6,7 @@ never counted beside its owner. Labels have few values: a code or status that a 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -62,6 +63,23 @@ class _Views(Collector):
         return self._gauges()
 
 
+M = TypeVar("M", Counter, Histogram)
+
+
+class _Children(Generic[M]):
+    """A metric with labels, which remembers its children: to look one up costs as much as to count it."""
+
+    def __init__(self, metric: M) -> None:
+        self._metric: M = metric
+        self._children: dict[tuple[str, ...], M] = {}
+
+    def labels(self, *values: str) -> M:
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+
 class _Metrics:
     """A registry of one program."""
 
@@ -75,11 +93,18 @@ class _Metrics:
         """All metrics in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"{self._prefix}_{name}", text, labels, registry=self._registry)
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"{self._prefix}_{name}", text, registry=self._registry)
 
-    def _histogram(self, name: str, text: str, label: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"{self._prefix}_{name}", text, (label,), registry=self._registry, buckets=buckets)
+    def _counters(self, name: str, text: str, *labels: str) -> "_Children[Counter]":
+        return _Children(Counter(f"{self._prefix}_{name}", text, labels, registry=self._registry))
+
+    def _histograms(
+        self, name: str, text: str, label: str, buckets: tuple[float, ...]
+    ) -> "_Children[Histogram]":
+        return _Children(
+            Histogram(f"{self._prefix}_{name}", text, (label,), registry=self._registry, buckets=buckets)
+        )
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         return GaugeMetricFamily(f"{self._prefix}_{name}", text, value=value)
@@ -91,20 +116,22 @@ class AgentMetrics(_Metrics):
     def __init__(self, view: Callable[[], AgentView]) -> None:
         super().__init__("provider_agent", self._gauges)
         self._view = view
-        self._jobs = self._counter("jobs", "Jobs by outcome: done, or an error code", "outcome", "backend")
-        self._duration = self._histogram(
+        self._jobs = self._counters("jobs", "Jobs by outcome: done, or an error code", "outcome", "backend")
+        self._duration = self._histograms(
             "job_duration_seconds", "From a job's frame to its outcome", "outcome", _DURATION_S
         )
-        self._first_byte = self._histogram(
+        self._first_byte = self._histograms(
             "job_first_byte_seconds",
             "From a job's frame to its engine's first byte",
             "backend",
             _FIRST_BYTE_S,
         )
-        self._tokens = self._counter("tokens", "Tokens that engines counted", "direction")
+        self._tokens = self._counters("tokens", "Tokens that engines counted", "direction")
         self._bytes = self._counter("relayed_bytes", "Bytes of answers that were relayed")
-        self._dials = self._counter("dials", "Attempts to reach the coordinator, by result", "result")
-        self._sessions = self._counter("sessions", "Authenticated sessions that ended, by kind of end", "end")
+        self._dials = self._counters("dials", "Attempts to reach the coordinator, by result", "result")
+        self._sessions = self._counters(
+            "sessions", "Authenticated sessions that ended, by kind of end", "end"
+        )
         self._catalog_changes = self._counter("catalog_changes", "Changes of what this agent offers")
 
     def job_ended(
@@ -164,28 +191,28 @@ class CoordinatorMetrics(_Metrics):
     def __init__(self, view: Callable[[], CoordinatorView]) -> None:
         super().__init__("provider_coordinator", self._gauges)
         self._view = view
-        self._requests = self._counter(
+        self._requests = self._counters(
             "requests", "Requests of clients by endpoint and HTTP status", "endpoint", "status"
         )
-        self._duration = self._histogram(
+        self._duration = self._histograms(
             "request_duration_seconds", "From a request to the end of its answer", "endpoint", _DURATION_S
         )
-        self._first_byte = self._histogram(
+        self._first_byte = self._histograms(
             "request_first_byte_seconds",
             "From a request to its agent's first byte",
             "endpoint",
             _FIRST_BYTE_S,
         )
-        self._attempts = self._counter(
+        self._attempts = self._counters(
             "attempts", "Dispatches of jobs to agents, by outcome: done, or an error code", "outcome"
         )
-        self._queue_wait = self._histogram(
+        self._queue_wait = self._histograms(
             "queue_wait_seconds", "How long jobs waited for a free slot", "result", _DURATION_S
         )
-        self._tokens = self._counter("tokens", "Tokens that engines counted", "direction")
+        self._tokens = self._counters("tokens", "Tokens that engines counted", "direction")
         self._bytes = self._counter("relayed_bytes", "Bytes of answers that were relayed to clients")
-        self._handshakes = self._counter("handshakes", "Handshakes with agents, by result", "result")
-        self._sessions = self._counter(
+        self._handshakes = self._counters("handshakes", "Handshakes with agents, by result", "result")
+        self._sessions = self._counters(
             "agent_sessions", "Sessions of agents that ended, by close code", "end"
         )
 
@@ -242,7 +269,7 @@ def _outcome(code: str | None) -> str:
     return code if code in _CODES else OTHER
 
 
-def _add_tokens(counter: Counter, input_tokens: int | None, output_tokens: int | None) -> None:
+def _add_tokens(counter: _Children[Counter], input_tokens: int | None, output_tokens: int | None) -> None:
     if input_tokens is not None:
         counter.labels("input").inc(input_tokens)
     if output_tokens is not None:
