@@ -69,15 +69,20 @@ class RawClient:
         room_bytes: int | None = None,
         path: str = "/v1/chat/completions",
         headers: Mapping[str, str] | None = None,
+        host: str = HOST,
+        through: socket.socket | None = None,
     ) -> None:
-        """`room_bytes`: what the kernel may hold for us; the sender soon notices who does not read."""
+        """`room_bytes`: what the kernel may hold for us; the sender soon notices who does not read.
+
+        `through`: a socket that is not connected yet, such as one of another machine.
+        """
         self.raw = bytearray()
         content = json.dumps(body).encode()
         fields = {"Host": HOST, "Content-Length": str(len(content)), **(headers or {})}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._request = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + content
-        self._address = (HOST, port)
-        self._socket = socket.socket()
+        self._address = (host, port)
+        self._socket = through or socket.socket()
         self._socket.setblocking(False)
         if room_bytes is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room_bytes)

@@ -263,9 +263,12 @@ class FakeEngine:
         self._arrived.clear()
         await self._arrived.wait()
 
-    async def start(self, port: int = 0) -> None:
-        """Listen; a fixed port lets an engine come back where it was."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
+    async def start(self, port: int = 0, listener: socket.socket | None = None) -> None:
+        """Listen; a fixed port lets an engine come back where it was, a socket may be of another machine."""
+        place: dict[str, Any] = (
+            {"host": "127.0.0.1", "port": port} if listener is None else {"sock": listener}
+        )
+        self._server = await asyncio.start_server(self._connected, **place)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -139,9 +139,20 @@ def agent_apart(settings: Mapping[str, str], **options: Any) -> Program:
     return Program("run", "--json", environ=settings, **options)
 
 
-def coordinator_apart(settings: Mapping[str, str], *arguments: str, port: int = 0, **options: Any) -> Program:
-    listen = ("--listen", f"127.0.0.1:{port}")
+def coordinator_apart(
+    settings: Mapping[str, str], *arguments: str, host: str = "127.0.0.1", port: int = 0, **options: Any
+) -> Program:
+    listen = ("--listen", f"{host}:{port}")
     return Program("coordinator", *listen, *(arguments or ("--dev",)), "--json", environ=settings, **options)
+
+
+async def line_of(program: Program, text: str) -> str:
+    """The next line of its log that has this text."""
+    assert program.process.stderr is not None
+    while line := await program.process.stderr.readline():
+        if text in line.decode():
+            return line.decode()
+    raise AssertionError(f"it ended without logging {text!r}")
 
 
 # --- the line --------------------------------------------------------------------------------

@@ -16,7 +16,14 @@ import pytest
 from tests.fakes.clients import ask
 from tests.fakes.programs import Ended, Program
 from tests.fakes.tapes import TapeEngine, asks_for, tape
-from tests.faults.parts import LIMIT_S, agent_apart, agent_settings, coordinator_apart, coordinator_settings
+from tests.faults.parts import (
+    LIMIT_S,
+    agent_apart,
+    agent_settings,
+    coordinator_apart,
+    coordinator_settings,
+    line_of,
+)
 
 FULL = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
 """Starts a process that can write to no file."""
@@ -78,18 +85,18 @@ async def test_an_agent_on_a_real_bad_disk_says_so(tmp_path: Path, options: str)
 
 async def test_an_agent_that_has_its_key_serves_without_any_room(tmp_path: Path) -> None:
     """What it cannot remember costs a warning, and its key stays as it is."""
-    async with asyncio.timeout(LIMIT_S), TapeEngine() as engine:
-        async with coordinator_apart(coordinator_settings()) as front:
-            port = (await front.event("listening"))["port"]
-            settings = agent_settings(tmp_path, port, engine)
-            async with agent_apart(settings) as first:
-                await first.event("ready")
-            kept = forget_ids(tmp_path)
-            async with agent_apart(settings, before=FULL) as second:
-                await second.event("ready")
-                heard = await ask(port, asks_for("full"))
-                second.stop()
-                ended = await second.end()
+    front = coordinator_apart(coordinator_settings())
+    async with asyncio.timeout(LIMIT_S), TapeEngine() as engine, front:
+        port = (await front.event("listening"))["port"]
+        settings = agent_settings(tmp_path, port, engine)
+        async with agent_apart(settings) as first:
+            await first.event("ready")
+        kept = forget_ids(tmp_path)
+        async with agent_apart(settings, before=FULL) as second:
+            await second.event("ready")
+            heard = await ask(port, asks_for("full"))
+            second.stop()
+            ended = await second.end()
 
     assert heard.body == tape("full")
     assert ended.code == 0
@@ -170,12 +177,3 @@ def agent_of(directory: Path, port: int, engine: TapeEngine, code: str) -> Progr
 def limit_files(program: Program, size_bytes: int) -> None:
     """From now on no file of this process may be longer."""
     resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
-
-
-async def line_of(program: Program, text: str) -> str:
-    """The next line of its log that has this text."""
-    assert program.process.stderr is not None
-    while line := await program.process.stderr.readline():
-        if text in line.decode():
-            return line.decode()
-    raise AssertionError(f"it ended without logging {text!r}")
