@@ -288,6 +288,18 @@ def test_what_is_held_is_consumed_as_it_arrives() -> None:
     assert told == [2, 3, 5, 6]
 
 
+def test_an_answer_whose_client_has_its_beginning_is_not_held_any_more() -> None:
+    """What follows is consumed as the client takes it."""
+    told: list[int] = []
+    one = Answer("j", 1000, told.append)
+    one.hold(100)
+    one.feed(b"12")
+    one.take()
+    one.feed(b"3")
+
+    assert told == [2]
+
+
 def test_a_new_attempt_is_counted_from_its_own_beginning() -> None:
     """Its agent has sent nothing yet."""
     told: list[int] = []

@@ -16,10 +16,11 @@ from provider_agent.coordinator.dispatcher import Dispatcher
 from provider_agent.coordinator.fleet import Fleet
 from provider_agent.coordinator.http.errors import openai_errors
 from provider_agent.coordinator.http.openai import OpenAIDoor
-from provider_agent.coordinator.http.server import Runner
+from provider_agent.coordinator.http.server import Connection, Runner
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.coordinator.store.memory import MemoryStore
 from provider_agent.protocol.window import WINDOW_BYTES
+from tests.fakes.transports import MemoryTransport
 
 HOST = "127.0.0.1"
 LIMIT_S = 20.0
@@ -98,6 +99,12 @@ class ScriptedDispatcher:
             asked.leave()
 
 
+def request(*, stream: bool = True, version: str = "1.1") -> bytes:
+    body = b'{"model":"m","stream":%s}' % (b"true" if stream else b"false")
+    head = b"POST /v1/chat/completions HTTP/%s\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    return head % (version.encode(), len(body)) + body
+
+
 @dataclass
 class Door:
     """OpenAI's door on loopback, before a dispatcher that the test plays."""
@@ -118,10 +125,17 @@ class Door:
         """A client that has asked so many times over one connection; a lazy one hardly reads ahead."""
         limit_bytes = 1024 if lazy else 2**16
         reader, writer = await asyncio.open_connection(HOST, self.port, limit=limit_bytes, ssl=self.trust)
-        body = b'{"model":"m","stream":%s}' % (b"true" if stream else b"false")
-        head = b"POST /v1/chat/completions HTTP/%s\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
-        writer.write((head % (version.encode(), len(body)) + body) * times)
+        writer.write(request(stream=stream, version=version) * times)
         return reader, writer
+
+    def client_in_memory(self, *, times: int = 1) -> tuple[Connection, MemoryTransport]:
+        """One that has asked over a connection that the test plays, too."""
+        connection, wire = self.server(), MemoryTransport()
+        assert isinstance(connection, Connection)
+        wire.protocol = connection
+        connection.connection_made(wire)
+        connection.data_received(request() * times)
+        return connection, wire
 
     async def asked(self) -> Asked:
         return await self.dispatcher.asked.get()
@@ -130,14 +144,16 @@ class Door:
 @asynccontextmanager
 async def door(
     *,
+    keepalive_s: float = 60.0,
     write_patience_s: float = 60.0,
     tls: ssl.SSLContext | None = None,
     trust: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Door]:
     """As `app.py` builds it; with TLS, its clients trust whom they are told to."""
     dispatcher = ScriptedDispatcher()
+    admission = Admission(MemoryStore(), dev=True)
     app = web.Application(middlewares=[openai_errors])
-    OpenAIDoor(cast("Dispatcher", dispatcher), Admission(MemoryStore(), dev=True)).add_to(app)
+    OpenAIDoor(cast("Dispatcher", dispatcher), admission, keepalive_s=keepalive_s).add_to(app)
     runner = Runner(
         app,
         handler_cancellation=True,
@@ -168,6 +184,13 @@ def dechunk(raw: bytes) -> tuple[bytes, bytes]:
         if size == 0:
             return body, raw
         body += data
+
+
+async def let_pass(seconds: float) -> None:
+    """For what must not happen meanwhile, and so cannot be waited for."""
+    passed = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, passed.set_result, None)
+    await passed
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:

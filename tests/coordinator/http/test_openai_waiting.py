@@ -7,6 +7,7 @@ import pytest
 
 from provider_agent.coordinator.dispatcher import DispatchLimits
 from provider_agent.protocol.frames import Job, JobCancel
+from tests.fakes.answering import let_pass
 from tests.fakes.coordinators import Front, error_in, front, until
 from tests.fakes.peers import ScriptedAgent
 
@@ -14,13 +15,6 @@ NOTICED_WITHIN_S = 0.05
 """How soon an agent hears that its client left; a busy machine may be late, but not each time."""
 
 TRIES = 5
-
-
-async def let_pass(seconds: float) -> None:
-    """For what must not happen meanwhile, and so cannot be waited for."""
-    passed = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_later(seconds, passed.set_result, None)
-    await passed
 
 
 # --- keeping the line alive --------------------------------------------------------------

@@ -11,6 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from provider_agent.coordinator.http.server import Runner
+from provider_agent.transport.tcp import is_reading
+from tests.fakes.coordinators import until
 from tests.fakes.logs import LogLines
 
 LIMIT_S = 10.0
@@ -29,11 +31,19 @@ class Server:
         left: the handler was told that its client is gone.
     """
 
+    runner: Runner
     port: int = 0
     go: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     log: LogLines = field(default_factory=LogLines)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it does not read from somebody."""
+        assert self.runner.server is not None
+        transports = [each.transport for each in self.runner.server.connections]
+        return any(each is not None and not is_reading(each) for each in transports)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.set()
@@ -60,10 +70,10 @@ class Server:
 
 @asynccontextmanager
 async def server(*, head_patience_s: float = 60.0, handle: Handler | None = None) -> AsyncIterator[Server]:
-    it = Server()
     app = web.Application(client_max_size=1024**2)
-    app.router.add_route("*", "/v1/thing", handle or it.handle)
     runner = Runner(app, access_log=None, handler_cancellation=True, head_patience_s=head_patience_s)
+    it = Server(runner)
+    app.router.add_route("*", "/v1/thing", handle or it.handle)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     it.port = runner.addresses[0][1]
@@ -247,3 +257,19 @@ async def test_a_large_body_may_follow_an_answer_at_once() -> None:
         writer.close()
 
     assert answer.endswith(b"\r\n\r\n" + b"x" * 900_000)
+
+
+async def test_a_large_body_that_had_to_wait_is_read_on() -> None:
+    """Nothing of it was read while its handler was busy."""
+    async with server() as it:
+        reader, writer = await it.connect(
+            POST + b"Connection: close\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 900_000
+        )
+        await it.asked.wait()
+        await until(lambda: it.is_held_up)
+        it.go.set()
+        writer.write(b"y" * 100_000)
+        answer = await reader.read()
+        writer.close()
+
+    assert answer.endswith(b"\r\n\r\n" + b"x" * 900_000 + b"y" * 100_000)
