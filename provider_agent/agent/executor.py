@@ -97,6 +97,7 @@ class Executor:
         self._memory = OutcomeMemory()
         self._budget = TokenBudget(limits.max_tokens_per_minute)
         self._window_end: asyncio.TimerHandle | None = None
+        self._out_of_time = False
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         self._tasks = asyncio.TaskGroup()
@@ -213,6 +214,7 @@ class Executor:
             self._channel.post(known)
             return
         self._kept.drop(job.job_id)  # nobody who dispatches it anew will ask for its last attempt again
+        self._note_rest()
         routes = self._admit(job)
         if isinstance(routes, Refusal):
             self._refuse(job, routes)
@@ -262,6 +264,7 @@ class Executor:
             self._log.warning("bad_ack", job_id=job_id, problem=str(bad))
         if lane.is_settled:
             self._kept.drop(job_id)
+            self._note_rest()
 
     def stop_all(self, code: ErrorCode) -> None:
         """End what runs and say why."""
@@ -271,16 +274,17 @@ class Executor:
     async def drain(self, grace_s: float) -> None:
         """Refuse new jobs, let the running ones finish for `grace_s`, then stop the rest.
 
-        While the coordinator is away, what it has yet to get is waited for, too.
+        That the coordinator has their outcomes is waited for, too: what has left may have left on a
+        connection that was broken by then, and only a process that stays can resume.
         """
         self.draining = True
+        self._note_rest()
         try:
             async with asyncio.timeout(grace_s):
                 await self._at_rest.wait()
         except TimeoutError:
             self.stop_all(ErrorCode.AGENT_SHUTDOWN)
-            if self._channel is self._nowhere:
-                self._kept.clear()
+            self._out_of_time = True
             self._note_rest()
             await self._at_rest.wait()
 
@@ -357,8 +361,8 @@ class Executor:
         self.on_unreachable(backend_name)
 
     def _note_rest(self) -> None:
-        """Nothing runs, and nothing waits for a coordinator that is away."""
-        if self._running or (self._kept and self._channel is self._nowhere):
+        """Nothing runs, and no outcome waits to be acknowledged, while there is time for that."""
+        if self._running or (self._kept and not self._out_of_time):
             self._at_rest.clear()
         else:
             self._at_rest.set()

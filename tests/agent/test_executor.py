@@ -230,9 +230,37 @@ async def test_a_drain_lets_running_jobs_finish() -> None:
         await bench.settle()
         bench.submit(job("b"))
         gate.set()
+        await bench.settle()
+        assert not draining.done()
+        bench.executor.ack("a", bench.line.outcomes[-1].seq or 0)
         await draining
 
     assert bench.line.codes() == ["draining", "done"]
+
+
+async def test_a_drain_waits_until_the_coordinator_has_the_outcomes() -> None:
+    """What has left may be lost with the connection: the process stays until it was resumed."""
+    async with executing(ScriptedBackend(b"x")) as bench:
+        bench.submit(job())
+        await bench.settle()
+        draining = asyncio.create_task(bench.executor.drain(grace_s=5))
+        await bench.lose_session()
+        await bench.rejoin(j=-1)
+        assert not draining.done()
+        bench.executor.ack("j", bench.line.outcomes[-1].seq or 0)
+        await draining
+
+    assert bench.line.body("j") == b"x"
+    assert bench.line.codes() == ["done"]
+
+
+async def test_a_drain_whose_time_is_over_waits_for_nobody() -> None:
+    """A coordinator that stays away, or acknowledges nothing, keeps no process alive."""
+    async with executing(ScriptedBackend(b"x")) as bench:
+        bench.submit(job())
+        await bench.settle()
+        await bench.lose_session()
+        await bench.executor.drain(grace_s=0)
 
 
 async def test_a_drain_whose_time_is_over_ends_the_rest_honestly() -> None:
