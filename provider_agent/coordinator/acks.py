@@ -28,7 +28,7 @@ class Acks:
     def __init__(self, jobs: Mapping[str, Job], later: Later = on_the_loop) -> None:
         self._jobs = jobs
         self._later = later
-        self._owed: set[str] = set()  # jobs whose agents are told when the timer, which runs then, ends
+        self._owed: dict[str, None] = {}  # whose agents hear of it when the timer, which runs then, ends
 
     def consumed(self, job_id: str, total_bytes: int) -> None:
         """A job's consumer has now taken so many bytes of this attempt in all."""
@@ -43,7 +43,7 @@ class Acks:
         if job_id not in owed:
             if not owed:
                 self._later(ACK_DELAY_S, self._tell_owed)
-            owed.add(job_id)
+            owed[job_id] = None
 
     def repeat(self, job: Job) -> None:
         """Say again what was said last: its agent is back, and may not have heard it."""
@@ -62,7 +62,7 @@ class Acks:
             provider.session.post(JobAck(job_id=outcome.job_id, seq=outcome.seq))
 
     def _tell_owed(self) -> None:
-        owed, self._owed = self._owed, set()
+        owed, self._owed = self._owed, {}
         for job_id in owed:
             job = self._jobs.get(job_id)
             if job is not None:

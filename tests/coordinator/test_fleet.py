@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.coordinator.fleet import Fleet, Provider, Slot, endpoints_of, plain_text
+from provider_agent.coordinator.fleet import STREAM_IDS, Fleet, Provider, Slot, endpoints_of, plain_text
 from provider_agent.protocol.frames import Heartbeat, RejectedModel, UnreadableOffer
 from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities, offer
 
@@ -129,6 +129,55 @@ def test_the_repr_states_the_condition() -> None:
     one.jobs["j"] = Slot("m")
 
     assert repr(one) == "<Provider den, present, 1 of 4 slots, ['m']>"
+    one.session = None
+    assert repr(one) == "<Provider den, away, 1 of 4 slots, ['m']>"
+
+
+def test_each_seat_has_a_stream_id_of_its_own() -> None:
+    """Which is free again with the seat, and not given again for a long time."""
+    one = provider()
+
+    first, second = one.seat("j", "m"), one.seat("k", "m")
+    assert (first.stream_id, second.stream_id) == (0, 1)
+    assert one.free("j")
+    assert not one.free("j")
+
+    assert one.streams == {1: "k"}
+    assert one.seat("l", "m").stream_id == 2
+
+
+def test_stream_ids_begin_anew_after_the_last_one() -> None:
+    """They have 32 bits on the wire."""
+    one = provider()
+    one.next_stream_id = STREAM_IDS - 1
+
+    assert [one.seat(job_id, "m").stream_id for job_id in "jk"] == [STREAM_IDS - 1, 0]
+
+
+def test_a_later_session_follows_with_all_that_there_was() -> None:
+    """Slots, streams, what is on offer; nothing is left with the older one."""
+    older, newer = provider(), Provider("a", RecordingSession("s2"))
+    older.seat("j", "m")
+
+    newer.follow(older)
+
+    assert (newer.name, list(newer.offers), list(newer.jobs), newer.streams) == (
+        "den",
+        ["m"],
+        ["j"],
+        {0: "j"},
+    )
+    assert (older.jobs, older.streams) == ({}, {})
+    assert newer.seat("k", "m").stream_id == 1
+
+
+def test_who_is_away_or_has_not_said_what_it_serves_has_no_slots() -> None:
+    """Nothing can be sent there."""
+    away, unheard = provider(), Provider("a", RecordingSession())
+    away.session = None
+    unheard.remember(away)
+
+    assert (away.free_slots, unheard.free_slots, unheard.max_jobs) == (0, 0, 4)
 
 
 @given(st.text())
@@ -149,6 +198,35 @@ def test_the_fleet_lists_each_model_once_with_all_its_offers() -> None:
         fleet.add(one)
 
     assert [(model_id, len(offers)) for model_id, offers in fleet.models.items()] == [("m", 2), ("n", 1)]
+
+
+def test_the_fleet_knows_who_has_a_model() -> None:
+    """Also when that changes, and when somebody goes or takes the place of an older session."""
+    fleet, one, two = Fleet(), provider("a"), provider("b")
+    fleet.add(one)
+    fleet.add(two)
+    assert list(fleet.having("m")) == [one, two]
+
+    fleet.take_capabilities(one, capabilities(offer("n")))
+    assert (list(fleet.having("m")), list(fleet.having("n"))) == ([two], [one])
+
+    newer = provider("b")
+    fleet.add(newer)
+    assert list(fleet.having("m")) == [newer]
+    fleet.remove(newer)
+    assert (list(fleet.having("m")), list(fleet.models)) == ([], ["n"])
+
+
+def test_who_is_away_is_listed_until_it_is_gone_or_back() -> None:
+    """With its models."""
+    fleet, one = Fleet(), provider("a")
+    fleet.add(one)
+
+    fleet.send_away(one)
+    assert (fleet.away, one.session, list(fleet.models)) == ({"a": one}, None, ["m"])
+
+    fleet.add(provider("a"))
+    assert fleet.away == {}
 
 
 def test_an_older_session_cannot_remove_the_newer_one() -> None:

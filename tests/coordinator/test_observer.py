@@ -1,6 +1,8 @@
 """What happened becomes metrics and named events."""
 
 from provider_agent.coordinator.events import (
+    AgentAway,
+    AgentBack,
     AgentJoined,
     AttemptEnded,
     CapabilitiesTaken,
@@ -88,9 +90,16 @@ def test_sessions_and_handshakes_are_counted() -> None:
 
 def test_who_comes_is_named_and_not_counted() -> None:
     """Who is present is read from the fleet."""
-    named, _ = observe(AgentJoined("p-1"), CapabilitiesTaken("p-1", "den", ("m",)))
+    named, _ = observe(
+        AgentJoined("p-1"),
+        CapabilitiesTaken("p-1", "den", ("m",)),
+        AgentAway("p-1", "den"),
+        AgentBack("p-1", "den"),
+    )
 
     assert named == [
         ("agent_joined", {"provider_id": "p-1"}),
         ("capabilities_taken", {"provider_id": "p-1", "name": "den", "models": ("m",)}),
+        ("agent_away", {"provider_id": "p-1", "name": "den"}),
+        ("agent_back", {"provider_id": "p-1", "name": "den"}),
     ]

@@ -9,11 +9,20 @@ from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities,
 
 
 def provider(
-    provider_id: str, *models: str, slots: int = 4, taken: int = 0, endpoints: tuple[str, ...] = (CHAT,)
+    provider_id: str,
+    *models: str,
+    slots: int = 4,
+    taken: int = 0,
+    endpoints: tuple[str, ...] = (CHAT,),
+    max_job_bytes: int | None = None,
 ) -> Provider:
     made = Provider(provider_id, RecordingSession())
     made.take_capabilities(
-        capabilities(*(offer(model, endpoints=endpoints) for model in models), slots=slots)
+        capabilities(
+            *(offer(model, endpoints=endpoints) for model in models),
+            slots=slots,
+            max_job_bytes=max_job_bytes,
+        )
     )
     made.jobs.update({f"{provider_id}-{i}": Slot(models[0]) for i in range(taken)})
     return made
@@ -87,6 +96,38 @@ def test_an_excluded_provider_is_passed_over() -> None:
 def test_when_everybody_is_excluded_waiting_does_not_help() -> None:
     """The client hears of it now."""
     assert isinstance(choose("m", CHAT, [provider("a", "m")], {"a"}), Refusal)
+
+
+def test_a_request_goes_only_to_who_takes_one_so_large() -> None:
+    """The other one would refuse it; to the byte, as it says (field note 19)."""
+    fleet = [provider("a", "m", slots=8, max_job_bytes=99), provider("b", "m", slots=1, max_job_bytes=100)]
+
+    assert chosen(choose("m", CHAT, fleet, size_bytes=99)) == "a"
+    assert chosen(choose("m", CHAT, fleet, size_bytes=100)) == "b"
+
+
+def test_a_request_that_is_too_large_for_everybody_is_refused() -> None:
+    """Also when they have failed it before: that is a passing reason, and this is not (field note 9)."""
+    choice = choose("m", CHAT, [provider("a", "m", max_job_bytes=99)], {"a"}, size_bytes=100)
+
+    assert isinstance(choice, Refusal)
+    assert ErrorCode.REQUEST_TOO_LARGE is choice.code
+
+
+def test_who_names_no_size_takes_any() -> None:
+    """As protocol 2 does."""
+    assert chosen(choose("m", CHAT, [provider("a", "m")], size_bytes=2**40)) == "a"
+
+
+@pytest.mark.parametrize("trouble", ["away", "unheard"])
+def test_a_job_waits_for_who_is_not_there_yet(trouble: str) -> None:
+    """It is away, or back and has not said what it serves now."""
+    one = provider("a", "m")
+    if trouble == "away":
+        one.session = None
+    one.serves = trouble != "unheard"
+
+    assert WAIT is choose("m", CHAT, [one])
 
 
 @pytest.mark.parametrize("trouble", ["busy", "full", "draining"])
