@@ -14,7 +14,10 @@ from provider_agent.cli.output import ExitCode, OnEvent, fail, json_events, say
 if TYPE_CHECKING:
     from provider_agent.coordinator.config import CoordinatorConfig
 
-_SHOWN = frozenset({"listening", "draining", "stopped", "agent_joined", "agent_left", "capabilities_taken"})
+_SHOWN = frozenset({
+    "listening", "draining", "stopped",
+    "agent_joined", "agent_left", "agent_away", "agent_back", "capabilities_taken",
+})  # fmt: skip
 """Events that are printed; those of jobs are for the log and the metrics."""
 
 _NEXT_STEPS_DEV = """\
@@ -141,6 +144,10 @@ def _print_event(name: str, fields: dict[str, object], data: Path | None = None)
             models = fields["models"]
             names = ", ".join(models) if isinstance(models, tuple) and models else "nothing yet"
             say(f"Agent {fields['name'] or fields['provider_id']} offers {names}.")
+        case "agent_away":
+            say(f"Agent {fields['name'] or fields['provider_id']} lost its connection; its jobs wait for it.")
+        case "agent_back":
+            say(f"Agent {fields['name'] or fields['provider_id']} is back.")
         case "agent_left":
             say(f"Agent {fields['name'] or fields['provider_id']} left.")
         case _:
