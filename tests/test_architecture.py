@@ -26,9 +26,9 @@ DOORS = {
     "websockets": ("transport/websocket", "transport/framing", "transport/dialled", "transport/accepted"),
     "aiohttp": (
         "transport/accepted", "backends/http", "coordinator/http/", "coordinator/app",
-        "simulator/", "cli/demo_chat",
+        "simulator/", "cli/demo_chat", "cli/bench_client",
     ),
-    "httptools": ("agent/pages",),
+    "httptools": ("agent/pages", "backends/framing"),
     "msgspec": (  # frames and settings are its structs: whoever holds one may replace a field
         "protocol/", "transport/", "agent/", "coordinator/", "backends/", "simulator/",
     ),

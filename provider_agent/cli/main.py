@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from provider_agent import __version__
-from provider_agent.cli import coordinator, demo, run, simulate, validate
+from provider_agent.cli import bench, coordinator, demo, run, simulate, validate
 from provider_agent.cli.output import ExitCode
 
 _TYPERS_USAGE_ERROR = 2
@@ -46,6 +46,7 @@ def build() -> typer.Typer:
     coordinator.register(app)
     simulate.register(app)
     validate.register(app)
+    bench.register(app)
     app.command("version")(version)
     return app
 

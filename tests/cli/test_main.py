@@ -33,7 +33,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str], option: st
     code, out, _ = run(capsys, option)
 
     assert code == 0
-    for command in ("run", "demo", "coordinator", "simulate", "validate", "version"):
+    for command in ("run", "demo", "coordinator", "simulate", "validate", "bench", "version"):
         assert f" {command} " in out
 
 
