@@ -20,11 +20,17 @@ class IdleSocket:
 
     def __init__(self) -> None:
         self.closed: tuple[int, str] | None = None
+        self.on_room: Callable[[], None] = lambda: None
 
     async def receive(self) -> bytes:
         raise AssertionError("nobody reads here")
 
-    async def send(self, message: bytes) -> None:
+    is_full = False
+
+    def send(self, message: bytes) -> None:
+        raise AssertionError("nobody writes here")
+
+    def flush(self) -> None:
         raise AssertionError("nobody writes here")
 
     async def close(self, code: int, reason: str) -> None:
@@ -40,6 +46,7 @@ class World:
     Attributes:
         waits: how long the connector waited, each time.
         tries: when it dialled.
+        jobs_wait_until_s: until when there are jobs that a new session would save.
     """
 
     def __init__(self, *script: DialError | SessionEnd) -> None:
@@ -48,6 +55,7 @@ class World:
         self.tries: list[float] = []
         self.results: list[str] = []
         self.stop = asyncio.Event()
+        self.jobs_wait_until_s = 0.0
         self._script: Iterator[DialError | SessionEnd] = iter(script)
         self._next: SessionEnd | None = None
 
@@ -79,6 +87,7 @@ class World:
             clock=lambda: self.now_s,
             wait=self.wait,
             source=random.Random(seed),  # noqa: S311 - the same chances each time
+            jobs_wait_s=lambda: max(0.0, self.jobs_wait_until_s - self.now_s),
             on_dialled=self.results.append,
             on_ended=self.results.append,
         )
@@ -160,6 +169,20 @@ async def test_a_404_slows_down_and_never_gives_up() -> None:
     assert min(world.waits[:50]) >= 30
     assert max(world.waits[:50]) <= 60
     assert world.waits[50] <= 1
+
+
+async def test_while_jobs_wait_for_a_new_session_it_is_tried_for_often_enough() -> None:
+    """An outage of most of the window costs no job; what follows is the usual slow pace (protocol.md 7)."""
+    for seed in range(20):
+        world = World(healthy(), *[DialError("refused", "x")] * 40)
+        world.jobs_wait_until_s = world.now_s + 3600.0 + 60.0
+        await world.run(seed)
+
+        lost_s = world.now_s - sum(world.waits)
+        within = [tried_s - lost_s for tried_s in world.tries[1:] if tried_s < world.jobs_wait_until_s]
+        assert len(within) >= 8
+        assert within[-1] > 55.0
+        assert sum(world.waits[-10:]) / 10 > 15
 
 
 async def test_an_outage_is_a_few_tries_a_minute_each_logged_once() -> None:

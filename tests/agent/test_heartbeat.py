@@ -1,6 +1,5 @@
 """What a heartbeat says, and when it is sent."""
 
-import asyncio
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -116,7 +115,7 @@ def test_a_draining_agent_has_no_free_slots(view: ExecutorView, free: int) -> No
 
 
 class Schedule:
-    """Time that passes only in waits, which may be made late or cut short.
+    """Time that passes only in waits, which may be made late.
 
     Attributes:
         beats_s: when heartbeats were posted.
@@ -126,14 +125,11 @@ class Schedule:
     def __init__(self, *late_s: float, interval_s: float = 15.0) -> None:
         self.now_s = 500.0
         self.beats_s: list[float] = []
-        self.wake = asyncio.Event()
         self._late_s = list(late_s)
         self._interval_s = interval_s
 
-    async def wait(self, wait_s: float, until: asyncio.Event) -> None:
+    async def wait(self, wait_s: float) -> None:
         assert wait_s > 0
-        if until.is_set():
-            return
         if not self._late_s:
             raise StopAsyncIteration
         self.now_s += wait_s + self._late_s.pop(0)
@@ -146,7 +142,6 @@ class Schedule:
                 lambda: build(Summary(), IDLE),
                 self._interval_s,
                 self._clock,
-                self.wake,
                 wait=self.wait,
             )
         return [round(beat_s - 500.0, 6) for beat_s in self.beats_s]
@@ -156,17 +151,6 @@ class Schedule:
 
     def _clock(self) -> float:
         return self.now_s
-
-
-class WokenSchedule(Schedule):
-    """A schedule in which somebody wakes the second wait after 4 s."""
-
-    async def wait(self, wait_s: float, until: asyncio.Event) -> None:
-        if len(self.beats_s) == 2:
-            self.now_s += 4.0
-            until.set()
-        else:
-            await super().wait(wait_s, until)
 
 
 async def test_the_first_beat_comes_at_once_and_then_one_per_interval() -> None:
@@ -184,20 +168,6 @@ async def test_a_stall_is_not_followed_by_a_burst() -> None:
     assert await Schedule(0, 100, 0, 0).run() == [0, 15, 130, 135, 150]
 
 
-async def test_a_wake_is_answered_at_once_and_the_grid_stays() -> None:
-    """A drain is told in the moment that it begins."""
-    assert await WokenSchedule(0, 0, 0).run() == [0, 15, 19, 30, 45]
-
-
-async def test_a_wake_before_the_first_beat_makes_no_second_one() -> None:
-    """The beat that is due anyway says it."""
-    schedule = Schedule(0)
-    schedule.wake.set()
-
-    assert await schedule.run() == [0, 15]
-    assert not schedule.wake.is_set()
-
-
 async def test_a_beat_that_cannot_be_posted_ends_the_schedule() -> None:
     """The session's task group is told; nothing is swallowed."""
 
@@ -205,7 +175,7 @@ async def test_a_beat_that_cannot_be_posted_ends_the_schedule() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await beat(broken, lambda: build(Summary(), IDLE), 15.0, lambda: 0.0, asyncio.Event())
+        await beat(broken, lambda: build(Summary(), IDLE), 15.0, lambda: 0.0)
 
 
 async def test_a_timer_that_fires_early_makes_no_second_beat() -> None:

@@ -17,6 +17,7 @@ from provider_agent.agent.reconnect import (
     SessionEnd,
     Verdict,
     classify,
+    outlived_by_jobs,
 )
 from provider_agent.protocol.frames import AuthFailed
 from provider_agent.transport.dialling import DialError
@@ -172,6 +173,66 @@ def test_the_wait_a_deploy_asks_for_is_spread_over_five_seconds() -> None:
 
     for second in range(5):
         assert 120 < sum(second <= wait_s < second + 1 for wait_s in returns) < 280
+
+
+def test_jobs_that_wait_make_the_waits_short() -> None:
+    """A part of the time that they have left, and a second or more after the first try (protocol.md 7)."""
+    for seed in range(200):
+        backoff, left_s = Backoff(chance(seed)), 60.0
+        backoff.next_wait_s(NETWORK, after_healthy=True)
+        while left_s > 0:
+            wait_s = backoff.next_wait_s(NETWORK, after_healthy=False, jobs_wait_s=left_s)
+            assert 1.0 <= wait_s <= max(1.0, left_s / 4)
+            left_s -= wait_s
+
+
+def test_a_proxy_in_the_middle_of_a_deploy_is_asked_again_soon_while_jobs_wait() -> None:
+    """Its 404 is no word of the coordinator's; what the coordinator itself asks for is kept."""
+    refused_upgrade, busy = classify(unanswered("http", 404)), classify(unanswered("http", 503, 40))
+
+    waits = [
+        Backoff(chance(1)).next_wait_s(each, after_healthy=False, jobs_wait_s=20.0)
+        for each in (refused_upgrade, busy)
+    ]
+    assert waits[0] <= 5.0
+    assert waits[1] >= 40.0
+
+
+# --- what becomes of the jobs -------------------------------------------------------------
+
+OUTLIVED = {
+    "no close frame": True,
+    "1001 for another reason": True,
+    "1006": True,
+    "1000": True,
+    "an unknown code": True,
+    "deploy": True,
+    "heartbeat lost": True,
+    "protocol error": True,
+    "operator": False,
+    "operator with a time": False,
+    "revoked": False,
+    "replaced": False,
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), OUTLIVED.items())
+def test_jobs_outlive_what_may_be_an_accident(name: str, expected: bool) -> None:
+    """And no end after which nobody asks for them again (protocol.md 7, 10)."""
+    assert outlived_by_jobs(TABLE[name][0]) is expected
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (SessionEnd(1000, "the agent is leaving", by_us=True, accepted=True), False),
+        (SessionEnd(4003, "capabilities_ok: wrong", by_us=True, accepted=True), False),
+        (SessionEnd(None, "no byte for 10 s", by_us=True, accepted=True), True),
+    ],
+)
+def test_jobs_do_not_outlive_what_we_have_ended_ourselves(end: SessionEnd, expected: bool) -> None:
+    """The coordinator counts them as lost; a line that we gave up as dead is an accident."""
+    assert outlived_by_jobs(end) is expected
 
 
 ENDS = st.sampled_from([end for end, _, _, exit_code in TABLE.values() if exit_code is None])

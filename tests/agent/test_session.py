@@ -2,95 +2,30 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from provider_agent.agent.connector import SessionEnd
-from provider_agent.agent.executor import Executor, ExecutorLimits
 from provider_agent.agent.identity import Identity
-from provider_agent.agent.routing import Policy, RoutingTable
-from provider_agent.agent.session import PROTOCOL_ERROR, Credentials, Duties, Session
-from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.agent.session import PROTOCOL_ERROR
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import (
     AuthFailed,
-    AuthOk,
     Capabilities,
     Drain,
     Frame,
     Heartbeat,
     JobError,
     JobStarted,
-    Limits,
-    Metadata,
     Scheme,
 )
-from provider_agent.protocol.link import Link, Role
-from provider_agent.transport.channel import LANE_BYTES, Channel
+from provider_agent.protocol.window import WINDOW_BYTES
 from tests.fakes.backends import ScriptedBackend
+from tests.fakes.logs import LogLines
 from tests.fakes.peers import HOST, RawPeer, ScriptedCoordinator
-from tests.fakes.sockets import MemorySocket, StuckSocket, join
-
-
-@dataclass
-class Stage:
-    """A running session, and the coordinator's end of its socket."""
-
-    peer: MemorySocket
-    session: Session
-    executor: Executor
-    running: asyncio.Task[SessionEnd]
-    accepted: list[AuthOk] = field(default_factory=list)
-    announced: list[int] = field(default_factory=list)
-    drains: list[float | None] = field(default_factory=list)
-
-    async def end(self) -> SessionEnd:
-        async with asyncio.timeout(5):
-            return await self.running
-
-
-async def no_heartbeats(_post: Callable[[Frame], None], _interval_s: float) -> None:
-    await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def session(
-    identity: Identity,
-    *backends: ScriptedBackend,
-    max_concurrent: int = 8,
-    enrollment_code: str | None = None,
-    allow_legacy: bool = False,
-    step_limit_s: float = 5.0,
-    beat: Callable[..., object] = no_heartbeats,
-    socket: MemorySocket | None = None,
-) -> AsyncIterator[Stage]:
-    entries = tuple(CatalogEntry(backend, backend.models, healthy=True) for backend in backends)
-    table = RoutingTable(Catalog(entries), Policy())
-    clock = asyncio.get_running_loop().time
-    ours, theirs = join(socket or MemorySocket(), MemorySocket())
-
-    def capabilities() -> Capabilities:
-        limits = Limits(max_concurrent_total=max_concurrent)
-        return Capabilities(
-            revision=1, models=table.offers, limits=limits, metadata=Metadata(agent_version="1")
-        )
-
-    async with Executor(table, ExecutorLimits(max_concurrent=max_concurrent), clock=clock) as executor:
-        accepted: list[AuthOk] = []
-        announced: list[int] = []
-        drains: list[float | None] = []
-        duties = Duties(capabilities, beat, accepted.append, announced.append, drains.append)  # type: ignore[arg-type]
-        credentials = Credentials(identity, HOST, enrollment_code, allow_legacy)
-        channel = Channel(ours, Link(Role.AGENT))
-        running = Session(channel, executor, credentials, duties, step_limit_s=step_limit_s)
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(running.run())
-            yield Stage(theirs, running, executor, task, accepted, announced, drains)
-            task.cancel()
+from tests.fakes.sessions import say, session
+from tests.fakes.sockets import StuckSocket
 
 
 @pytest.fixture
@@ -245,7 +180,7 @@ async def test_a_malformed_job_is_answered_and_the_session_lives(identity: Ident
         peer = ScriptedCoordinator(stage.peer)
         await peer.welcome()
         bad = {"type": "job", "job_id": "bad", "model_id": "m", "request": {}, "deadline_ms": 0}
-        await stage.peer.send(json.dumps(bad).encode())
+        say(stage.peer, json.dumps(bad).encode())
         answer = await peer.answer("bad")
         await peer.dispatch("good")
 
@@ -259,8 +194,8 @@ async def test_a_frame_of_a_later_protocol_is_ignored(identity: Identity) -> Non
     async with session(identity, ScriptedBackend(b"x")) as stage:
         peer = ScriptedCoordinator(stage.peer)
         await peer.welcome()
-        await stage.peer.send(b'{"type":"horoscope","sign":"leo"}')
-        await stage.peer.send(b'{"type":"job","job_id":"j","model_id":"m","request":{},"mood":1}')
+        say(stage.peer, b'{"type":"horoscope","sign":"leo"}')
+        say(stage.peer, b'{"type":"job","job_id":"j","model_id":"m","request":{},"mood":1}')
 
         assert (await peer.answer("j")).data == b"x"
 
@@ -270,7 +205,7 @@ async def test_a_message_that_is_no_frame_ends_the_session(identity: Identity) -
     async with session(identity) as stage:
         peer = ScriptedCoordinator(stage.peer)
         await peer.welcome()
-        await stage.peer.send(b"GET / HTTP/1.1")
+        say(stage.peer, b"GET / HTTP/1.1")
         end = await stage.end()
 
     assert (end.code, end.by_us) == (PROTOCOL_ERROR, True)
@@ -291,7 +226,7 @@ async def test_a_frame_out_of_turn_ends_the_session(identity: Identity) -> None:
 async def test_a_cancel_is_read_while_nothing_can_be_written(identity: Identity) -> None:
     """Full lane or not, the reader never waits for the writer (field notes 1, 12)."""
     socket = StuckSocket(stuck=False)
-    backend = ScriptedBackend(b"x" * LANE_BYTES, b"more", asyncio.Event())
+    backend = ScriptedBackend(b"x" * WINDOW_BYTES, b"more", asyncio.Event())
     async with session(identity, backend, max_concurrent=1, socket=socket) as stage:
         peer = ScriptedCoordinator(stage.peer)
         await peer.welcome()
@@ -310,11 +245,12 @@ async def test_a_cancel_is_read_while_nothing_can_be_written(identity: Identity)
         refused, cancelled = await peer.answer("refused"), await peer.answer("j")
 
     assert refused.error.error_code == "out_of_capacity"
-    assert (cancelled.error.error_code, cancelled.chunks) == ("cancelled", [])
+    assert cancelled.error.error_code == "cancelled"
+    assert len(cancelled.data) < WINDOW_BYTES  # what the socket had taken
 
 
 async def test_a_lost_session_stops_its_jobs_engine_work(identity: Identity) -> None:
-    """Until sessions can be resumed, nobody would receive it (field note 10)."""
+    """The coordinator offers no way back: nobody would receive it (field note 10)."""
     backend = ScriptedBackend(b"x", asyncio.Event())
     async with session(identity, backend) as stage:
         peer = ScriptedCoordinator(stage.peer)
@@ -397,3 +333,49 @@ async def test_a_cancel_for_nothing_is_answered(identity: Identity) -> None:
         outcome = await peer.expect(JobError)
 
     assert outcome.error_code == "unknown_job"
+
+
+async def test_a_defect_ends_the_session_and_not_the_process(identity: Identity) -> None:
+    """It is told in full, to us; the coordinator learns that it is not its fault (field note 7)."""
+    log = LogLines()
+
+    async def broken(_post: Callable[[Frame], None], _interval_s: float) -> None:
+        raise ZeroDivisionError
+
+    async with session(identity, beat=broken) as stage:
+        peer = ScriptedCoordinator(stage.peer)
+        await peer.welcome()
+        end = await stage.end()
+
+    assert (end.code, end.by_us, end.accepted) == (PROTOCOL_ERROR, True, True)
+    assert "a defect in the agent" in end.reason
+    (entry,) = log.named("session_crashed")
+    assert "ZeroDivisionError" in json.dumps(entry)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+async def test_chunks_travel_in_the_form_that_the_coordinator_asked_for(
+    identity: Identity, binary: bool
+) -> None:
+    """Binary where both know it, else JSON (protocol.md 6)."""
+    async with session(identity, ScriptedBackend(b"Hello")) as stage:
+        peer = ScriptedCoordinator(stage.peer)
+        await peer.challenge()
+        await peer.accept(binary=binary)
+        await peer.dispatch("j", stream_id=7)
+        answer = await peer.answer("j")
+        sent = stage.host.sockets[0].sent
+
+    assert answer.data == b"Hello"
+    assert any(message.startswith(b"\x01") for message in sent) is binary
+
+
+async def test_the_draining_heartbeat_waits_for_the_handshake(identity: Identity) -> None:
+    """Before it there is nobody to tell; after it, it is told at once."""
+    async with session(identity) as stage:
+        stage.session.tell(Heartbeat(queue_depth=0, draining=True))
+        peer = ScriptedCoordinator(stage.peer)
+        await peer.welcome()
+        stage.session.tell(Heartbeat(queue_depth=1, draining=True))
+
+        assert (await peer.until(Heartbeat)).queue_depth == 1
