@@ -143,13 +143,12 @@ class BlockScanner(ABC):
         searched = max(0, len(held) - self._longest_end_bytes + 1)
         held += data
         start = self._pass_blank_lines(0, relay)
-        while end := self._end_of_block(held, max(start, searched)):
-            keeps = self._judge_block(start, end)
+        size = len(held)
+        while start < size and (end := self._end_of_block(held, max(start, searched))):
+            keeps = self._judge_block(start, end, relay)
             if self._failure is not None:
                 break
-            if keeps:
-                relay += held[max(start, self._relayed) : end]
-            if end == len(held) and held.endswith(b"\r"):
+            if end == size and held.endswith(b"\r"):
                 self._keeps_newline = keeps
             if self.ended:
                 relay += self._after_end(bytes(held[end:]))
@@ -159,20 +158,25 @@ class BlockScanner(ABC):
 
     def _pass_blank_lines(self, start: int, relay: bytearray) -> int:
         """Blank lines between blocks belong to none of them. Gives where the next block starts."""
-        held = self._held
+        held, size = self._held, len(self._held)
         end = start
-        while end < len(held) and held[end] in b"\r\n":
+        while end < size and held[end] in b"\r\n":
             end += 1
         if end > start:
             relay += held[max(start, self._relayed) : end]
         return end
 
-    def _judge_block(self, start: int, end: int) -> bool:
+    def _judge_block(self, start: int, end: int, relay: bytearray) -> bool:
+        """Whether it goes on; then it is added to `relay`."""
         if self._is_overlong or end - start > MAX_HELD_BYTES:
             self._is_overlong = False
+            relay += self._held[max(start, self._relayed) : end]
             return True
         block = bytes(self._held[start:end])
-        return self._is_dull(block) or self._judge(block)
+        keeps = self._is_dull(block) or self._judge(block)
+        if keeps and self._failure is None:
+            relay += block
+        return keeps
 
     def _remember(self, start: int, relay: bytearray) -> None:
         """Keep the block that is not whole from `start` on; an overlong one is only followed to its end."""

@@ -90,8 +90,8 @@ class Framing:
         if status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS:
             self._is_interim = True
             return
-        if sum(map(len, fields)) + sum(map(len, fields.values())) > MAX_HEAD_BYTES:
-            raise NotHttp("too long a head")
+        if self.overhead_bytes and sum(map(len, fields)) + sum(map(len, fields.values())) > MAX_HEAD_BYTES:
+            raise NotHttp("too long a head")  # of one that came with one read, the read is the limit
         lower = {name.lower(): value for name, value in fields.items()}
         has_end = b"content-length" in lower or _is_chunked(lower.get(b"transfer-encoding"))
         self.head = Head(status, lower, has_end, parser.should_keep_alive())

@@ -6,12 +6,12 @@ it closed takes a fresh one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NoReturn, Self
 
 import msgspec
 
@@ -24,11 +24,10 @@ from provider_agent.backends.base import (
 )
 from provider_agent.backends.dial import Dialler
 from provider_agent.backends.framing import Head, NotHttp
-from provider_agent.backends.pool import Pool
+from provider_agent.backends.pool import Key, Pool
 from provider_agent.backends.proxy import environment_proxy
 from provider_agent.backends.reply import HttpReply
 from provider_agent.backends.request import prepare
-from provider_agent.backends.silence import Silence
 from provider_agent.backends.stream import scanner_for
 from provider_agent.backends.target import Target
 from provider_agent.backends.wire import EngineSilent, Lost, Wire
@@ -71,16 +70,96 @@ class Page:
         return value
 
 
-class _Exchange(NamedTuple):
-    """A request that is being answered."""
+class _Client:
+    """Requests and the heads of their answers, over connections that rest or fresh ones."""
 
-    wire: Wire
-    head: Head
-    silence: Silence
+    def __init__(self, *, dial_timeout_s: float) -> None:
+        self.pool = Pool()
+        self._dialler = Dialler(timeout_s=dial_timeout_s)
+        self._now = asyncio.get_running_loop().time
+        self._targets: dict[str, Target] = {}  # by base URL; the environment does not change
 
-    async def hang_up(self) -> None:
-        self.silence.stop()
-        await self.wire.hang_up()
+    async def request(
+        self, key: Key, path: str, body: bytes | None, *, timeout_s: float, keeps: bool
+    ) -> tuple[Wire, Head]:
+        """Send a request and wait for the head of its answer; the silence after it is paused."""
+        try:
+            return await self._request(key, path, body, timeout_s, keeps=keeps)
+        except EngineSilent:
+            raise FirstByteTimeout(f"the engine sent no byte for {timeout_s:g} s") from None
+        except Lost as error:
+            raise BackendFailed("the engine closed the connection without an answer") from error
+        except NotHttp as error:
+            raise BackendFailed("the engine's answer is not HTTP") from error
+
+    async def _request(
+        self, key: Key, path: str, body: bytes | None, timeout_s: float, *, keeps: bool
+    ) -> tuple[Wire, Head]:
+        """A connection that rested may have been closed just now: then a fresh one is taken, once."""
+        base_url, api_key = key
+        target = self._targets.get(base_url) or self._target(base_url)
+        message = target.head(path, body, api_key=api_key, keeps=keeps), body or b""
+        ends_s = self._now() + timeout_s
+        wire = self.pool.take(key) if keeps else None
+        if wire is not None:
+            try:
+                return wire, await _head(wire, message, timeout_s)
+            except Lost as lost:
+                if lost.was_heard:
+                    raise
+        wire = await self._dialler.dial(target, within_s=ends_s - self._now())
+        head = await _head(wire, message, ends_s - self._now())
+        if target.proxy is not None and head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            await wire.hang_up()
+            raise BackendUnreachable("the proxy to the engine cannot be used")
+        return wire, head
+
+    def _target(self, base_url: str) -> Target:
+        try:
+            proxy = environment_proxy(base_url)
+        except ValueError as error:
+            raise BackendUnreachable("the proxy to the engine cannot be used") from error
+        try:
+            target = self._targets[base_url] = Target(base_url, proxy)
+        except ValueError as error:  # a name that cannot even be asked for
+            raise BackendUnreachable("the engine's host name is not known") from error
+        return target
+
+
+class _Answer:
+    """What `open` gives: an engine's answer, and then what becomes of its connection."""
+
+    _wire: Wire
+    _reply: HttpReply
+
+    def __init__(self, client: _Client, key: Key, call: Call) -> None:
+        self._client = client
+        self._key = key
+        self._call = call
+
+    async def __aenter__(self) -> HttpReply:
+        call = self._call
+        request = prepare(call)
+        wire, head = await self._client.request(
+            self._key, call.endpoint, request.body, timeout_s=call.first_byte_timeout_s, keeps=True
+        )
+        try:
+            if head.status not in _SUCCESS:
+                await _refuse(wire, head)
+            _require_plain(head)
+            scanner = scanner_for(
+                head.text(b"content-type"), drops_usage=request.drops_usage, choices=request.choices
+            )
+            self._wire, self._reply = wire, HttpReply(wire, head, scanner, idle_s=call.idle_timeout_s)
+        except BaseException:
+            await wire.hang_up()
+            raise
+        return self._reply
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        is_whole = error is None and self._reply.is_whole
+        if not (is_whole and self._client.pool.keep(self._key, self._wire)):
+            await self._wire.hang_up()
 
 
 class EngineHttp:
@@ -88,45 +167,25 @@ class EngineHttp:
 
     def __init__(self, *, dial_timeout_s: float = 10.0) -> None:
         self._dial_timeout_s = dial_timeout_s
-        self._dialler: Dialler | None = None
-        self._pool: Pool | None = None
-        self._targets: dict[str, Target] = {}  # by base URL; the environment does not change
+        self._entered: _Client | None = None
 
     async def __aenter__(self) -> Self:
-        self._dialler = Dialler(timeout_s=self._dial_timeout_s)
-        self._pool = Pool()
+        self._entered = _Client(dial_timeout_s=self._dial_timeout_s)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._pool is not None:
-            await self._pool.close()
+        if self._entered is not None:
+            await self._entered.pool.close()
 
-    @asynccontextmanager
-    async def open(self, base_url: str, call: Call, api_key: str | None = None) -> AsyncIterator[HttpReply]:
+    def open(
+        self, base_url: str, call: Call, api_key: str | None = None
+    ) -> AbstractAsyncContextManager[HttpReply]:
         """Send a job's request; entering waits for the headers.
 
         Leaving closes the connection; after a whole answer it may be kept for the next job.
         Raises BackendError on entering.
         """
-        request = prepare(call)
-        exchange = await self._request(
-            base_url, call.endpoint, request.body, api_key, timeout_s=call.first_byte_timeout_s, keeps=True
-        )
-        try:
-            wire, head, silence = exchange
-            await _require_success(exchange)
-            _require_plain(head)
-            scanner = scanner_for(
-                head.text(b"content-type"), drops_usage=request.drops_usage, choices=request.choices
-            )
-            reply = HttpReply(wire, head, scanner, silence, idle_s=call.idle_timeout_s)
-            yield reply
-        except BaseException:
-            await exchange.hang_up()
-            raise
-        silence.stop()
-        if not (reply.is_whole and self._pool is not None and self._pool.keep((base_url, api_key), wire)):
-            await wire.hang_up()
+        return _Answer(self._client, (base_url, api_key), call)
 
     async def ask(
         self,
@@ -138,105 +197,56 @@ class EngineHttp:
         body: bytes | None = None,
     ) -> Page:
         """GET a page about the engine, or POST a question. Raises BackendUnreachable or BackendFailed."""
+        key = base_url, api_key
         try:
             async with asyncio.timeout(timeout_s):
-                exchange = await self._request(
-                    base_url, path, body, api_key, timeout_s=timeout_s, keeps=False
-                )
+                wire, head = await self._client.request(key, path, body, timeout_s=timeout_s, keeps=False)
                 try:
-                    exchange.silence.stop()
-                    _require_plain(exchange.head)
-                    content = await exchange.wire.body(MAX_PAGE_BYTES)
+                    wire.silence.end()
+                    _require_plain(head)
+                    content = await wire.body(MAX_PAGE_BYTES)
                 finally:
-                    await exchange.hang_up()
+                    await wire.hang_up()
         except (Lost, NotHttp) as error:
             raise BackendFailed("the engine's answer broke off") from error
         except (TimeoutError, FirstByteTimeout):
             raise BackendUnreachable("the engine does not answer in time") from None
-        headers = {name.decode("latin-1"): exchange.head.text(name) for name in exchange.head.fields}
-        return Page(exchange.head.status, headers, content)
+        return Page(head.status, {name.decode("latin-1"): head.text(name) for name in head.fields}, content)
 
-    async def _request(
-        self,
-        base_url: str,
-        path: str,
-        body: bytes | None,
-        api_key: str | None,
-        *,
-        timeout_s: float,
-        keeps: bool,
-    ) -> _Exchange:
-        """Send a request and wait for the head of its answer, over a connection that rests or a fresh one."""
-        if self._dialler is None or self._pool is None:
+    @property
+    def _client(self) -> _Client:
+        if self._entered is None:
             raise RuntimeError("EngineHttp is used before it is entered")
-        target = self._target(base_url)
-        message = target.head(path, body, api_key=api_key, keeps=keeps), body or b""
-        now = asyncio.get_running_loop().time
-        ends_s = now() + timeout_s
-        try:
-            wire = self._pool.take((base_url, api_key)) if keeps else None
-            if wire is not None:
-                try:
-                    return await _exchange(wire, message, timeout_s)
-                except Lost as lost:
-                    if lost.was_heard:
-                        raise
-            wire = await self._dialler.dial(target, within_s=ends_s - now())
-            exchange = await _exchange(wire, message, ends_s - now())
-        except EngineSilent:
-            raise FirstByteTimeout(f"the engine sent no byte for {timeout_s:g} s") from None
-        except Lost as error:
-            raise BackendFailed("the engine closed the connection without an answer") from error
-        except NotHttp as error:
-            raise BackendFailed("the engine's answer is not HTTP") from error
-        if target.proxy is not None and exchange.head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-            await exchange.hang_up()
-            raise BackendUnreachable("the proxy to the engine cannot be used")
-        return exchange
-
-    def _target(self, base_url: str) -> Target:
-        target = self._targets.get(base_url)
-        if target is None:
-            try:
-                proxy = environment_proxy(base_url)
-            except ValueError as error:
-                raise BackendUnreachable("the proxy to the engine cannot be used") from error
-            try:
-                target = self._targets[base_url] = Target(base_url, proxy)
-            except ValueError as error:  # a name that cannot even be asked for
-                raise BackendUnreachable("the engine's host name is not known") from error
-        return target
+        return self._entered
 
 
-async def _exchange(wire: Wire, message: tuple[bytes, bytes], timeout_s: float) -> _Exchange:
-    silence = Silence(timeout_s, wire.be_silent)
+async def _head(wire: Wire, message: tuple[bytes, bytes], timeout_s: float) -> Head:
+    silence = wire.silence
+    silence.begin(timeout_s)
     try:
         wire.send(*message)
         head = await wire.answered()
     except BaseException:
-        silence.stop()
         await wire.hang_up()
         raise
     silence.pause()
-    return _Exchange(wire, head, silence)
+    return head
 
 
 def _require_plain(head: Head) -> None:
     """What nobody can read is no answer."""
-    encoding = head.text(b"content-encoding").strip().lower()
-    if encoding not in ("", "identity"):
+    encoding = head.fields.get(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
         raise BackendFailed("the engine compressed its answer, which nobody had asked it to do")
 
 
-async def _require_success(exchange: _Exchange) -> None:
-    """Raises what a status other than 2xx means. The body has not much time: the status says enough."""
-    head, body = exchange.head, b""
-    if head.status in _SUCCESS:
-        return
-    exchange.silence.stop()
+async def _refuse(wire: Wire, head: Head) -> NoReturn:
+    """Raise what a status other than 2xx means. The body has not much time: the status says enough."""
+    body = b""
+    wire.silence.end()
     try:
         async with asyncio.timeout(ERROR_TIMEOUT_S):
-            body = await exchange.wire.body(MAX_ERROR_BYTES)
+            body = await wire.body(MAX_ERROR_BYTES)
     except (TimeoutError, Lost, NotHttp):
         pass
     retry_after = head.text(b"retry-after")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from provider_agent.backends.base import BackendError, FirstByteTimeout, IdleTimeout, Usage
 from provider_agent.backends.framing import Head
-from provider_agent.backends.silence import Silence
 from provider_agent.backends.stream import Scanner
 from provider_agent.backends.wire import EngineSilent, Wire
 
@@ -17,7 +16,7 @@ class HttpReply:
         is_whole: relayed to its end, and nothing was missing.
     """
 
-    def __init__(self, wire: Wire, head: Head, scanner: Scanner, silence: Silence, *, idle_s: float) -> None:
+    def __init__(self, wire: Wire, head: Head, scanner: Scanner, *, idle_s: float) -> None:
         self.http_status = head.status
         # what is no UTF-8 there would be lone surrogates, which no frame can hold
         self.content_type = head.text(b"content-type").encode("ascii", "replace").decode()
@@ -25,7 +24,7 @@ class HttpReply:
         self._wire = wire
         self._scanner = scanner
         self._feed = scanner.feed
-        self._silence = silence
+        self._silence = wire.silence
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
@@ -46,7 +45,7 @@ class HttpReply:
         if not self._is_over:
             self._over = self._loop.create_future()
             await self._over
-        self._silence.stop()
+        self._silence.end()
         if self._error is not None:
             raise self._error
         self.is_whole = True

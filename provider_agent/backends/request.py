@@ -1,8 +1,7 @@
 """The few edits of a client's request on its way to an engine (protocol.md, 9); all else stays verbatim."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -21,13 +20,14 @@ _COUNTS_IF_ASKED: Final = frozenset({CHAT, COMPLETIONS})
 _STREAMS_IF_ASKED: Final = _COUNTS_IF_ASKED | {RESPONSES}
 _STREAMS_UNLESS_FORBIDDEN: Final = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE})
 
+_COUNTED: Final = Raw(b'{"include_usage":true}')
+
 _encode: Final = msgspec.json.Encoder().encode
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 _any: Final = msgspec.json.Decoder()
 
 
-@dataclass(frozen=True, slots=True)
-class EngineRequest:
+class EngineRequest(NamedTuple):
     """What is sent to the engine, and what to expect of its answer.
 
     Attributes:
@@ -79,14 +79,14 @@ def _settle_stream(members: dict[str, Raw], call: Call) -> bool:
 
 def _ask_for_usage(members: dict[str, Raw]) -> bool:
     """True if the client had not asked itself. Options that are none are the engine's to refuse."""
-    given = members.get("stream_options", Raw(b"null"))
-    if bytes(given) == b"null":
-        options: dict[str, Raw] = {}
-    else:
-        try:
-            options = _members.decode(given)
-        except msgspec.DecodeError:
-            return False
+    given = members.get("stream_options")
+    if given is None or bytes(given) == b"null":
+        members["stream_options"] = _COUNTED
+        return True
+    try:
+        options = _members.decode(given)
+    except msgspec.DecodeError:
+        return False
     if bytes(options.get("include_usage", b"")) == b"true":
         return False
     options["include_usage"] = Raw(b"true")

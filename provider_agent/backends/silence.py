@@ -9,26 +9,38 @@ _MOMENT_S: Final = 0.001
 
 
 class Silence:
-    """One timer that looks back, not one for each chunk. Time in which it is paused does not count.
+    """One timer that looks back, for all answers of a connection. Time in which it is paused does not count.
 
     Attributes:
         since_s: when the engine was heard last, by the loop's clock: to be set at every sign of life.
     """
 
-    def __init__(self, limit_s: float, on_silent: Callable[[], None]) -> None:
+    def __init__(self, on_silent: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._limit_s = limit_s
         self._on_silent = on_silent
+        self._limit_s: float | None = None
         self._paused_at_s: float | None = None
         self._has_looked = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_at_s = 0.0
+        self.since_s = 0.0
+
+    def begin(self, limit_s: float) -> None:
+        """An answer is expected from now on, and so much silence is allowed."""
         self.since_s = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(limit_s, self._look)
+        self._paused_at_s = None
+        self.limit(limit_s)
 
     def limit(self, limit_s: float) -> None:
         """From now on so much silence is allowed."""
-        self.stop()
         self._limit_s = limit_s
-        self._timer = self._loop.call_later(limit_s, self._look)
+        due_s = self.since_s + limit_s
+        if self._timer is None or due_s < self._looks_at_s:
+            self._look_at(due_s)
+
+    def end(self) -> None:
+        """Nothing is expected any more. A timer that runs will see it."""
+        self._limit_s = None
 
     def pause(self) -> None:
         if self._paused_at_s is None:
@@ -41,21 +53,34 @@ class Silence:
             self._paused_at_s = None
 
     def stop(self) -> None:
-        """Say nothing any more."""
+        """For good."""
+        self.end()
+        self._on_silent = _say_nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _look_at(self, when_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at_s = when_s
+        self._timer = self._loop.call_at(when_s, self._look)
+
     def _look(self) -> None:
+        self._timer = None
+        if self._limit_s is None:
+            return
         now_s = self._loop.time()
         since_s = now_s if self._paused_at_s is not None else self.since_s
-        left_s = since_s + self._limit_s - now_s
-        if left_s > 0:
+        due_s = since_s + self._limit_s
+        if due_s <= now_s and self._has_looked:
             self._has_looked = False
-        elif self._has_looked:
-            self._timer = None
+            self.end()
             self._on_silent()
             return
-        else:
-            self._has_looked = True
-        self._timer = self._loop.call_later(max(left_s, _MOMENT_S), self._look)
+        self._has_looked = due_s <= now_s
+        self._look_at(max(due_s, now_s + _MOMENT_S))
+
+
+def _say_nothing() -> None:
+    """The connection is over."""

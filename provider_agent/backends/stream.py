@@ -162,7 +162,8 @@ class EventScanner(BlockScanner):
         if said is None:
             return True
         self.usage = said.usage_after(self.usage)
-        self._finished |= said.finished_choices
+        if said.choices:
+            self._finished |= said.finished_choices
         self.ended = said.ends_response
         return not (self._drops_usage and said.is_usage_only)
 

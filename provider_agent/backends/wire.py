@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from provider_agent.backends.framing import Framing, Head, NotHttp
+from provider_agent.backends.silence import Silence
 
 READ_BYTES: Final = 64 * 1024
 """What one read may bring, and so what may still come after a pause."""
@@ -39,12 +40,15 @@ class Wire(asyncio.BufferedProtocol):
 
     Attributes:
         transport: set when the connection is made.
+        silence: how long the engine says nothing; what there is of its answer is cut off in the end.
         on_spoiled: told when this connection, while it rests, has become useless.
     """
 
     transport: asyncio.Transport
+    _polls: Callable[[], bool]
 
     def __init__(self, buffer: memoryview) -> None:
+        self.silence = Silence(lambda: self._end(EngineSilent()))
         self.on_spoiled: Callable[[Wire], None] | None = None
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
@@ -122,10 +126,6 @@ class Wire(asyncio.BufferedProtocol):
             raise cut
         return bytes(body[:limit_bytes])
 
-    def be_silent(self) -> None:
-        """Nothing came for too long: what there is of the answer is cut off here."""
-        self._end(EngineSilent())
-
     def pause(self) -> None:
         """Read nothing more from the socket."""
         if not self._is_paused and not self._is_lost:
@@ -158,18 +158,12 @@ class Wire(asyncio.BufferedProtocol):
     @property
     def has_news(self) -> bool:
         """Something came, or the end, that the loop has not seen yet."""
-        if self.transport.is_closing():
-            return True
-        number = self.transport.get_extra_info("socket").fileno()
-        if sys.platform == "win32":
-            return bool(select.select([number], [], [], 0)[0])
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        return bool(poll.poll(0))
+        return self.transport.is_closing() or self._polls()
 
     def rest(self, on_spoiled: Callable[["Wire"], None]) -> None:
         """Nothing is expected until the next request; whatever comes ends the connection."""
         self._on_data, self._on_end = None, _ignore_end
+        self.silence.end()
         self.on_spoiled = on_spoiled
         self.resume()
 
@@ -191,6 +185,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        self._polls = _poller(transport.get_extra_info("socket").fileno())
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
@@ -221,6 +216,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is_lost = True
+        self.silence.stop()
         head = self._framing.head
         is_end_of_body = head is not None and not head.has_end and error is None and not self._is_leaving
         if is_end_of_body:
@@ -290,6 +286,15 @@ class Wire(asyncio.BufferedProtocol):
         self.transport.write(piece)
         if not self._is_blocked:
             self._loop.call_soon(self._write_on)
+
+
+def _poller(number: int) -> Callable[[], bool]:
+    """Asks the system whether that socket has something to read."""
+    if sys.platform == "win32":
+        return lambda: bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
 def _ignore_end(_cut: Exception | None) -> None:
