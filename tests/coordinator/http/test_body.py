@@ -238,6 +238,17 @@ async def test_a_body_that_cannot_be_decompressed_is_the_clients_mistake(coding:
     assert {"debug"} >= {entry["level"] for entry in log.entries}
 
 
+async def test_a_body_that_has_no_end_is_refused_as_soon_as_it_is_too_large() -> None:
+    """It need not be waited for."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x" * 2000
+        await asyncio.Event().wait()
+
+    async with echo(max_bytes=1000) as client:
+        assert await told(client, endless()) == (413, b"request_too_large")
+
+
 async def test_a_body_that_breaks_off_in_its_middle_is_given_up_in_time() -> None:
     """Else anybody could hold our sockets for ever."""
 

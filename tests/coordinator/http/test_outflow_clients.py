@@ -63,14 +63,13 @@ async def test_a_client_that_stops_reading_stops_its_own_agent_and_nobody_else()
     """What waits for it stays within the window (field notes 11, 80)."""
     async with door() as it:
         _, writer, asked = await stall(it)
-        for _ in range(3):
-            await exchange(it)
-        told = list(asked.told)
-        for _ in range(20):
-            await exchange(it)
+        told: list[int] = []
+        while asked.told != told:  # the kernels on the way take some more
+            told = list(asked.told)
+            for _ in range(20):
+                await exchange(it)
 
         assert is_stuck(asked)
-        assert asked.told == told
         assert asked.most_waiting_bytes <= WINDOW_BYTES
         assert asked.consumed_bytes < asked.answer.total_bytes
         writer.transport.abort()
