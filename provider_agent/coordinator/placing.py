@@ -206,8 +206,13 @@ class Placing:
 
     # --- an attempt ends ------------------------------------------------------------------
 
-    def attempt_failed(self, job: Job, provider: Provider, failure: Failed) -> None:
-        """Give the job another try, if that is possible, unseen by its client, and not once too often."""
+    def attempt_failed(
+        self, job: Job, provider: Provider, failure: Failed, *, was_begun: bool = True
+    ) -> None:
+        """Give the job another try, if that is possible, unseen by its client, and not once too often.
+
+        An attempt that nobody began, as far as is known, is none of those.
+        """
         self._cancel_if_running(job, "the agent's answer is of no use")
         match blame_of(failure.code):
             case Blame.NO_ROOM:
@@ -219,7 +224,7 @@ class Placing:
             case Blame.GONE:
                 pass
         if was_tried(failure.code):
-            job.failures += 1
+            job.failures += was_begun
             job.waits_until_s = self._clock() + self._limits.queue_max_wait_s
         if failure.retryable and self._may_try_again(job):
             job.take_back(failure)
@@ -227,13 +232,17 @@ class Placing:
         else:
             self.end(job, JobState.FAILED, failure)
 
-    def lose(self, provider: Provider, job_ids: Iterable[str]) -> None:
-        """These jobs of a provider are lost; they go to others as far as their clients have seen nothing."""
+    def lose(self, provider: Provider, job_ids: Iterable[str], *, is_back: bool = False) -> None:
+        """These jobs of a provider are lost; they go to others as far as their clients have seen nothing.
+
+        Where the agent `is_back` and does not know of a job, its frame was lost on the way.
+        """
         for job_id in tuple(job_ids):
             job = self.job_at(provider, job_id)
             self.release(provider, job_id, SESSION_LOST.code)
             if job is not None:
-                self.attempt_failed(job, provider, SESSION_LOST)
+                was_begun = not is_back or job.state is not JobState.DISPATCHED
+                self.attempt_failed(job, provider, SESSION_LOST, was_begun=was_begun)
         self.serve_waiting()
 
     def forget_ended(self, provider: Provider) -> None:

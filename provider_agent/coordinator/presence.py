@@ -86,7 +86,7 @@ class Presence:
             else:
                 unknown.append(listed.job_id)
         going_on = {each.job_id for each in resumed}
-        placing.lose(newer, [job_id for job_id in newer.jobs if job_id not in going_on])
+        placing.lose(newer, [job_id for job_id in newer.jobs if job_id not in going_on], is_back=True)
         return Resumed(jobs=tuple(resumed), unknown=tuple(unknown))
 
     # --- going ----------------------------------------------------------------------------

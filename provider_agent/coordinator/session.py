@@ -9,7 +9,7 @@ It ends in one of these ways, and each says so in its close frame (protocol.md 1
 4. It is too slow in the handshake: 4003. It has missed three heartbeats: 4008.
 5. Somebody on this side called `end`.
 
-1, but not with a code of `FINAL_FOR_THEM`, and lost heartbeats leave it the way back: its jobs wait.
+1, but not with a code of `FINAL_FOR_THEM`, and 4 leave an agent that is known the way back: its jobs wait.
 """
 
 import asyncio
@@ -82,19 +82,28 @@ class Peer:
 
 
 class _Over(Exception):
-    """This side ends the session; `result` is what the handshake counts as, if it was not over."""
+    """This side ends the session.
 
-    def __init__(self, code: int, reason: str, result: str = "protocol_error") -> None:
-        super().__init__(code, reason, result)
+    Attributes:
+        code, reason: of the close frame.
+        result: what the handshake counts as, if it was not over.
+        was_silent: only because nothing was heard, which may be the network's doing.
+    """
+
+    def __init__(
+        self, code: int, reason: str, result: str = "protocol_error", *, was_silent: bool = False
+    ) -> None:
+        super().__init__(code, reason, result, was_silent)
         self.code = code
         self.reason = reason
         self.result = result
+        self.was_silent = was_silent
 
 
 _LOST = _Over(1011, "the connection ended", "lost")
 _HANDSHAKE_DUE = _Over(PROTOCOL_ERROR, "the answer to the challenge took too long", "timeout")
-_CAPABILITIES_DUE = _Over(PROTOCOL_ERROR, "the capabilities took too long")
-_HEARTBEAT_DUE = _Over(HEARTBEAT_LOST, "three heartbeats were missed")
+_CAPABILITIES_DUE = _Over(PROTOCOL_ERROR, "the capabilities took too long", was_silent=True)
+_HEARTBEAT_DUE = _Over(HEARTBEAT_LOST, "three heartbeats were missed", was_silent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +124,7 @@ class _Ending:
 
 
 def _ended_by_us(over: _Over) -> _Ending:
-    is_lost = over.code == HEARTBEAT_LOST
-    return _Ending(over, over.code, is_final=not is_lost, was_silent=is_lost)
+    return _Ending(over, over.code, is_final=not over.was_silent, was_silent=over.was_silent)
 
 
 def _ended_below(closed: ChannelClosed) -> _Ending:

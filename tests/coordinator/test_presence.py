@@ -117,6 +117,31 @@ async def test_a_job_that_was_lost_on_its_way_to_the_agent_is_sent_again(coordin
     assert await now(answer) == b"x"
 
 
+async def test_a_job_that_never_arrived_was_never_tried(coordinator: Coordinator) -> None:
+    """A connection that breaks again and again costs time, and no job its tries."""
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+    for number in range(10):
+        agent.break_off()
+        agent = agent.return_with(session_id=f"s{number + 2}")
+    agent.chunk("j1", b"x")
+
+    assert agent.jobs[-1].attempt == 11
+    assert await now(answer) == b"x"
+
+
+async def test_a_job_that_was_begun_and_is_forgotten_each_time_is_given_up(coordinator: Coordinator) -> None:
+    """That is no lost frame, but an agent that loses its jobs."""
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+    for number in range(3):
+        agent.start("j1")
+        agent.break_off()
+        agent = agent.return_with(session_id=f"s{number + 2}")
+
+    assert await code_of(answer) == "session_lost"
+
+
 async def test_a_job_that_an_agent_has_forgotten_is_lost_if_its_client_has_a_byte(
     coordinator: Coordinator,
 ) -> None:

@@ -160,6 +160,8 @@ async def test_an_agent_that_sends_no_capabilities_is_closed() -> None:
         await agent.heartbeat()
 
         assert await close_of(agent) == (4003, "the capabilities took too long")
+        await it.sessions[0][1]
+        assert is_away(it)  # our welcome may have been lost on the way
 
 
 async def test_a_connection_that_breaks_in_the_handshake_leaves_nothing() -> None:
@@ -313,6 +315,7 @@ async def test_three_missed_heartbeats_end_the_session() -> None:
 
         assert await close_of(agent) == (4008, "three heartbeats were missed")
         await it.sessions[0][1]
+        assert is_away(it)
     assert events.SessionEnded(4008) == it.events[-1]
 
 
