@@ -29,6 +29,7 @@ from provider_agent.agent.outcomes import (
     RunningJob,
     cancelled,
     is_told,
+    lost,
     refusal,
 )
 from provider_agent.agent.pump import Pump
@@ -172,17 +173,13 @@ class Executor:
             lane.resume(have_seq)
         except BadAck as bad:
             self._log.warning("resume_impossible", job_id=lane.job_id, problem=str(bad))
-            self._break_off(lane)
-        self._channel.attach(lane)
-
-    def _break_off(self, lane: Lane) -> None:
-        running = self._running.get(lane.job_id)
-        if running is not None:
+            running = self._running.get(lane.job_id)
+            if running is None:
+                self._kept.drop(lane.job_id)
+                self._channel.post(lost(lane.job_id))
+                return
             self._stop(running, ErrorCode.SESSION_LOST)
-        else:
-            lane.discard()
-            why = "the answer could not be taken up again"
-            lane.finish(refusal(lane.job_id, ErrorCode.SESSION_LOST, why))
+        self._channel.attach(lane)
 
     def _give_up(self) -> None:
         """Nobody will come back to what is left of the last session."""

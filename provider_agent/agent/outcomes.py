@@ -151,6 +151,17 @@ def cancelled(unsent: Outcome) -> JobError:
     )
 
 
+def lost(job_id: str) -> JobError:
+    """The outcome of a job that has ended here, but whose answer cannot be told any more."""
+    return JobError(
+        job_id=job_id,
+        error_code=ErrorCode.SESSION_LOST.value,
+        message="the answer cannot be taken up where the coordinator has lost it",
+        stage=Stage.STREAMING,
+        retryable=rule_of(ErrorCode.SESSION_LOST).retryable,
+    )
+
+
 def is_told(outcome: Outcome, protocol: int) -> bool:
     """Whether the dialect has a word for this end; protocol 2 passes over some in silence."""
     return (

@@ -161,6 +161,7 @@ async def test_bytes_that_came_before_a_failure_leave_before_it_is_told() -> Non
         bench.submit(job())
         await bench.settle()
         assert bench.line.codes() == []
+        assert len(bench.executor.running) == 1
 
         bench.executor.ack("j", len(bench.line.chunks("j")) - 1)
         await bench.settle()

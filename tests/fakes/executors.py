@@ -17,6 +17,8 @@ from tests.fakes.backends import ScriptedBackend
 from tests.fakes.outlets import Line
 
 RESUME_S = 60.0
+LIMIT_S = 1000.0
+"""For a test that hangs: on a clock that jumps, it is no time at all."""
 
 
 def job(job_id: str = "j", **fields: Any) -> Job:
@@ -82,6 +84,6 @@ async def executing(
     entries = tuple(CatalogEntry(backend, backend.models, healthy=True) for backend in backends)
     table = RoutingTable(Catalog(entries), policy or Policy())
     bench = Bench(table, ExecutorLimits(**limits))  # type: ignore[arg-type]
-    async with asyncio.timeout(10), bench.executor:
+    async with asyncio.timeout(LIMIT_S), bench.executor:
         bench.join(line or bench.line)
         yield bench
