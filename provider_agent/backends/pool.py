@@ -23,7 +23,9 @@ Key = tuple[str, str | None]
 class Pool:
     """Owns the wires that no job holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rest_s: float = MAX_REST_S, end_mark_s: float = END_MARK_S) -> None:
+        self._rest_s = rest_s
+        self._end_mark_s = end_mark_s
         self._loop = asyncio.get_running_loop()
         self._resting: dict[Key, dict[Wire, float]] = {}  # since when, the longest first
         self._ending: set[Wire] = set()
@@ -34,7 +36,7 @@ class Pool:
         resting = self._resting.get(key, {})
         while resting:
             wire, since_s = resting.popitem()
-            if self._loop.time() - since_s < MAX_REST_S and not wire.has_news:
+            if self._loop.time() - since_s < self._rest_s and not wire.has_news:
                 return wire
             wire.abort()
         return None
@@ -66,14 +68,14 @@ class Pool:
         resting[wire] = self._loop.time()
         wire.rest(lambda spoiled: self._forget(key, spoiled))
         if self._sweep is None:
-            self._sweep = self._loop.call_later(MAX_REST_S, self._drop_the_old)
+            self._sweep = self._loop.call_later(self._rest_s, self._drop_the_old)
 
     def _forget(self, key: Key, wire: Wire) -> None:
         self._resting.get(key, {}).pop(wire, None)
 
     def _await_end(self, key: Key, wire: Wire) -> None:
         """The answer is whole, but not yet its body: it is in a moment, or the wire goes."""
-        limit = self._loop.call_later(END_MARK_S, wire.abort)
+        limit = self._loop.call_later(self._end_mark_s, wire.abort)
         self._ending.add(wire)
 
         def end(cut: Exception | None) -> None:
@@ -89,13 +91,13 @@ class Pool:
     def _drop_the_old(self) -> None:
         now_s = self._loop.time()
         for key, resting in list(self._resting.items()):
-            for wire in [wire for wire, since_s in resting.items() if now_s - since_s >= MAX_REST_S]:
+            for wire in [wire for wire, since_s in resting.items() if now_s - since_s >= self._rest_s]:
                 del resting[wire]
                 wire.abort()
             if not resting:
                 del self._resting[key]
         since = [next(iter(resting.values())) for resting in self._resting.values()]
-        self._sweep = self._loop.call_at(min(since) + MAX_REST_S, self._drop_the_old) if since else None
+        self._sweep = self._loop.call_at(min(since) + self._rest_s, self._drop_the_old) if since else None
 
 
 def _drop(_data: bytes) -> None:

@@ -60,7 +60,7 @@ class Wire(asyncio.BufferedProtocol):
         self._is_spoiled = False
         self._is_paused = False
         self._is_leaving = False
-        self._is_lost = False
+        self._is_connected = False
         self._unsent = _NOTHING
         self._is_blocked = False
         self._head_came: asyncio.Future[None] | None = None
@@ -128,12 +128,12 @@ class Wire(asyncio.BufferedProtocol):
 
     def pause(self) -> None:
         """Read nothing more from the socket."""
-        if not self._is_paused and not self._is_lost:
+        if self._is_connected and not self._is_paused:
             self._is_paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        if self._is_paused and not self._is_lost:
+        if self._is_connected and self._is_paused:
             self._is_paused = False
             self.transport.resume_reading()
 
@@ -143,7 +143,7 @@ class Wire(asyncio.BufferedProtocol):
     def may_become_reusable(self) -> bool:
         """It is, or lacks only the end mark of a body that is whole."""
         head = self._framing.head
-        is_sound = not (self._is_spoiled or self._is_lost or self._unsent or self._cut)
+        is_sound = self._is_connected and not (self._is_spoiled or self._unsent or self._cut)
         return is_sound and head is not None and head.is_persistent and head.has_end
 
     @property
@@ -171,13 +171,14 @@ class Wire(asyncio.BufferedProtocol):
         """Close the connection now, whatever is under way."""
         self._is_leaving = True
         self._unsent = _NOTHING
-        self.transport.abort()
+        if self._is_connected:
+            self.transport.abort()
 
     async def hang_up(self) -> None:
         """Close the connection now; return when it is closed (or after 2 s). Nothing is pushed any more."""
         self._on_data, self._on_end = None, _ignore_end
         self.abort()
-        if not self._is_lost:
+        if self._is_connected:
             self._gone = self._loop.create_future()
             await asyncio.wait((self._gone,), timeout=CLOSE_TIMEOUT_S)
 
@@ -186,6 +187,9 @@ class Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
         self._polls = _poller(transport.get_extra_info("socket").fileno())
+        self._is_connected = True
+        if self._has_ended:  # under TLS, an odd server may have spoken before
+            self.abort()
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return self._buffer
@@ -215,7 +219,7 @@ class Wire(asyncio.BufferedProtocol):
         self.transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._is_lost = True
+        self._is_connected = False
         self.silence.stop()
         head = self._framing.head
         is_end_of_body = head is not None and not head.has_end and error is None and not self._is_leaving

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from provider_agent.backends.base import StreamTruncated, Usage
 from provider_agent.backends.document import MAX_HELD_BYTES, DocumentScanner, Nesting
-from tests.backends.test_stream import BORDERS, UNREADABLE_ERRORS, byte_by_byte, read, split
+from tests.backends.test_stream import UNREADABLE_ERRORS
+from tests.fakes.scanning import BORDERS, byte_by_byte, read, split
 
 CHAT = {
     "choices": [{"message": {"content": 'a } \\ " { é'}}],
