@@ -24,12 +24,13 @@ def allow_descriptors(program: Program, more: int | None = None) -> None:
 
 async def test_an_agent_without_descriptors_fails_jobs_and_recovers(tmp_path: Path) -> None:
     """It cannot reach its engine: each client is told, running answers go on, and later all is well."""
-    async with line(tmp_path, apart=True) as parts:
+    brief = {"QUEUE_MAX_WAIT_S": "0.5", "HEARTBEAT_INTERVAL_MS": "1000"}
+    async with line(tmp_path, apart=True, coordinator=brief) as parts:
         gate = parts.engine.hold("running", before=10)
         async with parts.client("running") as running:
             await running.first(10)
             allow_descriptors(parts.agent, 0)
-            refused = [await parts.ask(f"refused-{number}") for number in range(5)]
+            refused = await asyncio.gather(*(parts.ask(f"refused-{number}") for number in range(5)))
             gate.set()
             heard = await running.rest()
             allow_descriptors(parts.agent)

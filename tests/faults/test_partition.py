@@ -128,7 +128,7 @@ async def test_a_partition_is_noticed_by_both_sides_within_ten_seconds_and_resum
     """Packets are dropped and nobody says so; once they pass again, the stream goes on where it was."""
     loop = asyncio.get_running_loop()
     data = ("--data", str(tmp_path / "data"))
-    key, code = await created("key", "ann", *data), await created("token", *data)
+    key, code = await asyncio.gather(created("key", "ann", *data), created("token", *data))
     far, near = on(machines.far), on(machines.near)
     engine = TapeEngine()
     await engine.start(listener=listener_on(machines.near))
