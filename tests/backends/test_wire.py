@@ -235,7 +235,7 @@ async def test_an_answer_to_half_a_request_leaves_no_connection_to_use_again() -
 
         assert not line.wire.may_become_reusable
         await line.wire.hang_up()
-        assert line.is_lost
+        assert line.lost.is_set()
 
 
 async def test_a_page_is_read_to_its_limit() -> None:

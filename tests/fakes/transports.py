@@ -15,7 +15,7 @@ class LooseTransport(asyncio.Transport):
         wire: what is at the other end.
         written: all that was sent.
         is_paused: nothing is read.
-        is_lost: closed, and the wire told so.
+        lost: set when it is closed, and the wire told so.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class LooseTransport(asyncio.Transport):
         self._is_closing = False
         self.written = bytearray()
         self.is_paused = False
-        self.is_lost = False
+        self.lost = asyncio.Event()
         self.wire = Wire(memoryview(self._buffer))
         self.wire.connection_made(self)
 
@@ -47,8 +47,9 @@ class LooseTransport(asyncio.Transport):
 
     def lose(self, error: Exception | None = None) -> None:
         """The connection ends, as the loop would say."""
-        if not self.is_lost:
-            self.is_lost = self._is_closing = True
+        if not self.lost.is_set():
+            self.lost.set()
+            self._is_closing = True
             self.wire.connection_lost(error)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
