@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines lint format types check chaos bench lock clean
+.PHONY: help demo test test-engines lint format types check chaos bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ chaos: $(DEV_STAMP) ## both programs through simulated faults: make chaos SEEDS=
 
 bench: $(DEV_STAMP) ## the benchmarks, each a ratio to a baseline in the same run; ARGS="--only cancel --quick"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+bench-docs: $(DEV_STAMP) ## write what `bench` has found into docs/performance.md
+	$(BIN)/python benchmarks/tell.py
 
 lock: $(DEV_STAMP) ## refresh the hashed requirements from pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.6"

@@ -33,7 +33,7 @@ MEANING = {
 def measure(bench: Bench, only: str = "") -> Report:
     loads = [load for load in LOADS if only in ("", load.name)]
     rows = alternate(list(contenders(bench)), loads, bench.effort)
-    report = relay_report("Agent's relay: engine -> agent -> coordinator", rows, loads, (NAIVE, RAW))
+    report = relay_report("Agent's relay: engine -> agent -> coordinator", rows, loads, (NAIVE, RAW, RAW_C))
     report.goals = list(goals(rows))
     report.notes = [f"  {name}: {MEANING[name]}" for name in rows]
     if not parts.compiler():

@@ -22,9 +22,10 @@ def measure(bench: Bench, only: str = "") -> Report:
     report.notes.append(f"  CPU over {watch_s:.0f} s. Each fleet is joined to a coordinator of its own.")
     if only in ("", "agent"):
         agent_alone(bench, report, watch_s)
+    fleets = (200,) if bench.effort.is_quick else FLEETS
     for name in ("naive coordinator", "coordinator"):
-        for count in FLEETS if only in ("", name) else ():
-            fleet(bench, report, name, 200 if bench.effort.is_quick else count, watch_s)
+        for count in fleets if only in ("", name) else ():
+            fleet(bench, report, name, count, watch_s)
     report.goals = goals(report.data)
     return report
 

@@ -29,7 +29,11 @@ def relay_report(title: str, rows: Rows, loads: Sequence[Load], bases: Sequence[
     data: dict[str, object] = {
         load: {name: medians(each) for name, each in by_name.items()} for load, by_name in rows.items()
     }
-    return Report(title, columns, list(_table(rows, loads, bases)), data={"loads": data})
+    times = {
+        load: {name: {base: gain(rows, load, name, base) for base in bases} for name in by_name}
+        for load, by_name in rows.items()
+    }
+    return Report(title, columns, list(_table(rows, loads, bases)), data={"loads": data, "times": times})
 
 
 def gain(rows: Rows, load: str, ours: str, base: str) -> float | None:
@@ -42,7 +46,8 @@ def gain(rows: Rows, load: str, ours: str, base: str) -> float | None:
 
 def mark(row: Row) -> str:
     """`*`: the fakes were the limit; `!`: it could not so much as begin all streams in 5 s."""
-    return ("*" if row["fakes_busy"] > SATURATED else "") + ("!" if row["unbegun"] else "")
+    is_limited = row["fakes_busy"] > SATURATED and row["cpu_us"]
+    return ("*" if is_limited else "") + ("!" if row["unbegun"] else "")
 
 
 def _table(rows: Rows, loads: Sequence[Load], bases: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -79,11 +79,13 @@ def machine() -> dict[str, object]:
 
 
 def write_json(path: Path, reports: dict[str, Report], others_busy: float) -> None:
-    claims = {
-        name: {"data": report.data, "goals": [asdict(g) | {"verdict": g.verdict} for g in report.goals]}
-        for name, report in reports.items()
-    }
+    """What was found now, beside what was found before of other claims."""
+    claims = json.loads(path.read_text())["claims"] if path.exists() else {}
+    for name, report in reports.items():
+        claims[name] = {
+            "machine": machine() | {"others_busy": others_busy},
+            "data": report.data,
+            "goals": [asdict(goal) | {"verdict": goal.verdict} for goal in report.goals],
+        }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"machine": machine() | {"others_busy": others_busy}, "claims": claims}, indent=1) + "\n"
-    )
+    path.write_text(json.dumps({"claims": claims}, indent=1) + "\n")

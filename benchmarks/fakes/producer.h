@@ -59,10 +59,11 @@ static size_t stream_more(Stream *stream) {
         return EVENT_BYTES;
     }
     if (bulk[0] == '\0') {
-        memset(bulk, 'x', BULK_BYTES);
-        for (size_t i = 0; i + EVENT_BYTES <= BULK_BYTES; i += EVENT_BYTES) write_event(bulk + i, stream->number);
-        memcpy(bulk + BULK_BYTES - BULK_BYTES % EVENT_BYTES, ": ", 2);
-        memcpy(bulk + BULK_BYTES - 2, "\n\n", 2);
+        size_t last = BULK_BYTES / EVENT_BYTES * EVENT_BYTES - EVENT_BYTES; /* it has the bytes that are left over */
+        memset(bulk, '0', BULK_BYTES);
+        for (size_t i = 0; i <= last; i += EVENT_BYTES) write_event(bulk + i, stream->number);
+        memset(bulk + last + EVENT_BYTES - CLOSE_BYTES, '0', CLOSE_BYTES);
+        memcpy(bulk + BULK_BYTES - CLOSE_BYTES, EVENT_CLOSE, CLOSE_BYTES);
     }
     stream_piece(stream, bulk, BULK_BYTES);
     return BULK_BYTES;
