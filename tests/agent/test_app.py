@@ -1,6 +1,8 @@
 """The whole agent in one process: a real socket to a scripted coordinator, real HTTP to a scripted engine."""
 
 import asyncio
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 from provider_agent.agent.app import Agent
@@ -9,10 +11,18 @@ from provider_agent.agent.identity import Identity
 from provider_agent.agent.session import Credentials
 from provider_agent.backends.discovery import Catalog, CatalogEntry
 from provider_agent.protocol.frames import AuthFailed, Capabilities, Heartbeat
+from provider_agent.transport.socket import ChannelClosed
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.engine import FakeEngine, chat_chunk, json_answer, sse, whole_chat
 from tests.fakes.peers import ScriptedCoordinator
 from tests.fakes.running import Process, UnwatchedProcess, agent, with_models
+
+
+async def first_bytes(peer: ScriptedCoordinator) -> None:
+    """Dispatch a job, and wait until its answer has begun."""
+    await peer.dispatch("j", "tiny", {"messages": [], "stream": True})
+    while not peer.answers.get("j") or not peer.answers["j"].chunks:
+        await peer.hear()
 
 
 async def test_an_agent_finds_its_engine_serves_a_job_and_leaves_when_told(tmp_path: Path) -> None:
@@ -77,9 +87,7 @@ async def test_a_running_job_is_finished_before_the_agent_leaves(tmp_path: Path)
 
         async def play(peer: ScriptedCoordinator) -> None:
             await with_models(peer)
-            await peer.dispatch("j", "tiny", {"messages": [], "stream": True})
-            while not peer.answers.get("j") or not peer.answers["j"].chunks:
-                await peer.hear()
+            await first_bytes(peer)
             process.stop.set()
             while not (beat := await peer.until(Heartbeat)).draining:
                 pass
@@ -93,6 +101,101 @@ async def test_a_running_job_is_finished_before_the_agent_leaves(tmp_path: Path)
     assert (drained[0].free_slots, drained[0].active_jobs) == (0, 1)
     assert b"lo" in answers[0]
     assert process.exit_code == 0
+
+
+async def test_an_idle_agent_says_that_it_is_leaving_before_it_does(tmp_path: Path) -> None:
+    """No job is sent to it in its last moment (field notes 44, 46)."""
+    said: list[Heartbeat] = []
+    process: Process
+
+    async def play(peer: ScriptedCoordinator) -> None:
+        await peer.welcome()
+        process.stop.set()
+        with suppress(ChannelClosed):
+            while True:
+                said.append(await peer.until(Heartbeat))
+
+    async with agent(tmp_path, play) as process:
+        pass
+
+    assert (said[-1].draining, said[-1].free_slots) == (True, 0)
+    assert process.exit_code == 0
+
+
+async def test_an_answer_goes_on_over_the_next_connection(tmp_path: Path) -> None:
+    """The line breaks in the middle: the agent is back, and every byte comes once (field notes 10, 47)."""
+    gate = asyncio.Event()
+    sessions: list[ScriptedCoordinator] = []
+    async with FakeEngine() as engine:
+        engine.will_answer(sse(chat_chunk("Hel"), gate, chat_chunk("lo", "stop"), b"data: [DONE]\n\n"))
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            sessions.append(peer)
+            if len(sessions) == 1:
+                await with_models(peer, resume_window_ms=60_000)
+                await first_bytes(peer)
+                await peer.close(4008, "no heartbeat")
+                return
+            peer.answers = sessions[0].answers
+            await peer.welcome_back()
+            gate.set()
+            await peer.answer("j")
+            process.stop.set()
+
+        async with agent(tmp_path, play, engine) as process:
+            pass
+
+    answer = sessions[0].answers["j"]
+    assert answer.data.count(b"Hel") == answer.data.count(b"lo") == answer.data.count(b"[DONE]") == 1
+    assert answer.done.bytes == len(answer.data)
+    assert len(engine.posts) == 1
+    assert (process.exit_code, process.names.count("connected")) == (0, 2)
+
+
+async def test_an_agent_that_is_told_to_leave_while_it_has_no_session_finishes_its_jobs(
+    tmp_path: Path,
+) -> None:
+    """It comes back for them within its time to leave, and takes no new ones (field note 44)."""
+    gate = asyncio.Event()
+    sessions: list[ScriptedCoordinator] = []
+    codes: list[str] = []
+    async with FakeEngine() as engine:
+        engine.will_answer(sse(chat_chunk("Hel"), gate, chat_chunk("lo", "stop"), b"data: [DONE]\n\n"))
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            sessions.append(peer)
+            if len(sessions) == 1:
+                await with_models(peer, resume_window_ms=60_000)
+                await first_bytes(peer)
+                process.stop.set()
+                await peer.close(4008, "no heartbeat")
+                return
+            peer.answers = sessions[0].answers
+            await peer.welcome_back()
+            await peer.dispatch("late", "tiny")
+            codes.append((await peer.answer("late")).error.error_code)
+            gate.set()
+            await peer.answer("j")
+
+        async with agent(tmp_path, play, engine) as process:
+            pass
+
+    assert codes == ["draining"]
+    assert b"lo" in sessions[0].answers["j"].data
+    assert process.exit_code == 0
+
+
+async def test_the_process_of_an_agent_does_without_the_coordinators_libraries() -> None:
+    """They would double its memory, and no part of it uses them."""
+    script = "import sys, provider_agent.agent.app; print(*sorted(sys.modules))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+
+    assert {"aiohttp", "sqlalchemy", "alembic"} & set(out.decode().split()) == set()
 
 
 async def test_a_rejected_agent_stops_for_good(tmp_path: Path) -> None:

@@ -86,9 +86,9 @@ async def agent(
             process.exit_code = await running
 
 
-async def with_models(peer: ScriptedCoordinator) -> Capabilities:
+async def with_models(peer: ScriptedCoordinator, *, resume_window_ms: int = 0) -> Capabilities:
     """The first capabilities that offer something: discovery runs beside the handshake."""
-    capabilities = await peer.welcome()
+    capabilities = await peer.welcome(resume_window_ms=resume_window_ms)
     while not capabilities.models:
         capabilities = await peer.expect(Capabilities)
     return capabilities
