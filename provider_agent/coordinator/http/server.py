@@ -73,6 +73,7 @@ class Connection(web.RequestHandler):
                 due.cancel()
         if self._stall is not None:
             self._stall.stop()
+            self._stall = None
         super().connection_lost(exc)
 
     # --- writing --------------------------------------------------------------------------
