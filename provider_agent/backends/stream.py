@@ -130,11 +130,12 @@ class EventScanner(BlockScanner):
         return True
 
     def _learn(self, data: bytes) -> None:
-        """From one event that was read, and says nothing, the others that are like it are known."""
+        """From the first event, which is read, and says nothing, the others that are like it are known."""
         self._lessons -= 1
-        if self._end_of_block(data, 0) != len(data) or facts.read(_event_in(data)[1]) is None:
+        event = data[: self._end_of_block(data, 0)]
+        if facts.read(_event_in(event)[1]) is None:
             return
-        pattern = Pattern.of(data)
+        pattern = Pattern.of(event)
         if pattern is not None:
             self._pattern, self._before, self._after = pattern, pattern.before, pattern.after
 

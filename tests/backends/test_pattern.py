@@ -110,3 +110,12 @@ def test_an_answer_whose_events_all_differ_is_not_learned_from_for_ever() -> Non
         assert scanner.feed(event) == event
 
     assert scanner._lessons == 0
+
+
+def test_of_many_events_at_once_the_first_is_learned_from() -> None:
+    """An engine in a hurry never gives one event alone, and is the one whose events must cost little."""
+    scanner = EventScanner()
+    scanner.feed(chat_chunk("one"))
+    scanner.feed(chat_chunk("a") + chat_chunk("b"))
+
+    assert scanner._pattern == pattern_of(chat_chunk("c"))
