@@ -1,17 +1,15 @@
-"""The entry `provider-agent`: puts the commands together; knows none of the programs behind them.
+"""The entry `provider-agent`: finds the command that is meant; knows none of the programs behind them.
 
-Start-up time is a promise: this module and the command modules import typer and the standard
-library at the top, and a program only inside the command that runs it.
+The agent itself, in the way that services and containers start it, is run without typer: that takes 14 MB
+and half a second, of which a small machine has better use.
 """
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import typer
-
-from provider_agent import __version__
-from provider_agent.cli import bench, coordinator, demo, run, simulate, validate
 from provider_agent.cli.output import ExitCode
 
 _TYPERS_USAGE_ERROR = 2
@@ -29,28 +27,6 @@ Nothing to run yet. One of these is the next step:
 """
 
 
-def build() -> typer.Typer:
-    """The command line as one typer application; every module of commands adds its own."""
-    app = typer.Typer(
-        name="provider-agent",
-        help="Share the LLM engine on your own machine, or coordinate those who do.",
-        epilog="`provider-agent --config agent.toml` is short for `provider-agent run --config agent.toml`.",
-        context_settings={"help_option_names": ["-h", "--help"]},
-        rich_markup_mode="markdown",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,  # it prints local variables, and with them secrets
-    )
-    app.callback()(_root)
-    run.register(app)
-    demo.register(app)
-    coordinator.register(app)
-    simulate.register(app)
-    validate.register(app)
-    bench.register(app)
-    app.command("version")(version)
-    return app
-
-
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> None:
     """Run the command line and exit; a command line that cannot be read exits with 64."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -58,6 +34,13 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
     if not chosen:
         sys.stderr.write(_WHAT_TO_DO)
         sys.exit(ExitCode.USAGE)
+    plain = as_plain_run(chosen)
+    if plain is not None:
+        from provider_agent.cli.serving import serve
+
+        sys.exit(serve(plain.config, as_json=plain.as_json))
+    from provider_agent.cli.commands import build
+
     try:
         build()(chosen, prog_name="provider-agent")
     except SystemExit as end:
@@ -80,20 +63,32 @@ def with_command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[s
     return list(arguments)  # 3
 
 
-def version() -> None:
-    """Print the version."""
-    typer.echo(f"provider-agent {__version__}")
+@dataclass(frozen=True)
+class PlainRun:
+    """A `run` that needs no help with its command line."""
+
+    config: Path | None
+    as_json: bool
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        version()
-        raise typer.Exit
+def as_plain_run(chosen: Sequence[str]) -> PlainRun | None:
+    """What a simple `run` asks for; None for any line that typer should read, and complain about if it must.
 
-
-def _root(
-    _version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
-    ),
-) -> None:
-    """Share the LLM engine on your own machine, or coordinate those who do."""
+    1. `run`, with `--config FILE`, `-c FILE` or `--config=FILE`, and `--json`, each at most once.
+    2. Anything else, or an option without its value.
+    """
+    command, *rest = chosen
+    if command != "run":
+        return None
+    given: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        name, has_value, value = word.partition("=")
+        if word in {"--config", "-c"}:
+            name, value = "--config", next(words, "")
+        elif not (word == "--json" or (name == "--config" and has_value)):
+            return None  # 2
+        if name in given or (name == "--config" and (not value or value.startswith("-"))):
+            return None
+        given[name] = value
+    return PlainRun(Path(given["--config"]) if "--config" in given else None, as_json="--json" in given)

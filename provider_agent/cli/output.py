@@ -10,8 +10,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-import typer
-
 OnEvent = Callable[[str, dict[str, object]], None]
 
 
@@ -36,13 +34,13 @@ class ExitCode(IntEnum):
 def fail(sentence: str, code: ExitCode) -> NoReturn:
     """End the command with one sentence on stderr."""
     say(f"provider-agent: {sentence}")
-    raise typer.Exit(code)
+    sys.exit(code)
 
 
 def say(sentence: str) -> None:
     """An explanation for the person at the terminal, if there still is one; never for a script to read."""
     with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
-        typer.echo(sentence, err=True)
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def print_json(value: object, stream: TextIO | None = None) -> None:

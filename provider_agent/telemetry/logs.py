@@ -20,7 +20,11 @@ from pathlib import PurePath
 from typing import Literal, TextIO, cast
 
 import orjson
-import structlog
+
+from provider_agent.telemetry.unseen import unseen
+
+with unseen("rich"):  # structlog would load it for tracebacks that we never print so: 5 MB
+    import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 __all__ = ["FilteringBoundLogger", "Format", "configure", "get_logger"]

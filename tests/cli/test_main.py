@@ -2,15 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
 from provider_agent import __version__
-from provider_agent.cli.main import build, main, with_command
+from provider_agent.cli.main import PlainRun, as_plain_run, main, with_command
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
@@ -25,45 +22,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, st
 def test_the_version_is_printed_alone(capsys: pytest.CaptureFixture[str], arguments: tuple[str]) -> None:
     """So that a script can read it."""
     assert run(capsys, *arguments) == (0, f"provider-agent {__version__}\n", "")
-
-
-@pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str], option: str) -> None:
-    """With one line each."""
-    code, out, _ = run(capsys, option)
-
-    assert code == 0
-    for command in ("run", "demo", "coordinator", "simulate", "validate", "bench", "version"):
-        assert f" {command} " in out
-
-
-def test_help_flows_and_keeps_what_stands_in_brackets(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The lines of the source are not those of the terminal, and a bracket is no markup."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    code, out, _ = run(capsys, "run", "--help")
-
-    assert code == 0
-    assert "as                \n PROVIDER_AGENT__COORDINATOR__URL and so on. The first Ctrl-C" in out
-    assert "[default: agent.toml here" in out
-
-
-def paths(command: Any) -> Iterator[Any]:
-    """What typer was told of each path, of this command and of those below it."""
-    kinds = [parameter.type_descriptor for parameter in command.params]
-    yield from (kind.parameter_info for kind in kinds if kind.annotation is Path)
-    for inner in getattr(command, "commands", {}).values():
-        yield from paths(inner)
-
-
-def test_a_path_that_cannot_be_read_is_no_usage_error() -> None:
-    """What reads it says so in one sentence, and exits with 78, as for a path that does not exist."""
-    told = list(paths(typer.main.get_command(build())))
-
-    assert told
-    assert not any(path.readable for path in told)
 
 
 def test_an_empty_line_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,11 +69,45 @@ def test_where_the_environment_names_a_coordinator_an_empty_line_is_a_run() -> N
     assert with_command([], {"PROVIDER_AGENT__COORDINATOR__URL": "wss://x"}) == ["run"]
 
 
-def test_no_program_is_loaded_before_it_is_asked_for() -> None:
-    """Start-up time: the command line alone needs typer, and none of what the programs need."""
-    heavy = ("aiohttp", "alembic", "cryptography", "msgspec", "rich", "sqlalchemy", "structlog", "websockets")
-    code = f"import sys, provider_agent.cli.main as m; m.build(); print({heavy!r} & sys.modules.keys())"
-    code = code.replace(repr(heavy), f"set({heavy!r})")
+@pytest.mark.parametrize(
+    ("chosen", "meant"),
+    [
+        (["run"], PlainRun(None, as_json=False)),
+        (["run", "--config", "a.toml"], PlainRun(Path("a.toml"), as_json=False)),
+        (["run", "-c", "a.toml", "--json"], PlainRun(Path("a.toml"), as_json=True)),
+        (["run", "--json", "--config=a=b.toml"], PlainRun(Path("a=b.toml"), as_json=True)),
+    ],
+)
+def test_a_simple_run_needs_no_help_with_its_command_line(chosen: list[str], meant: PlainRun) -> None:
+    """It is what services and containers start."""
+    assert as_plain_run(chosen) == meant
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ["demo"],
+        ["run", "--help"],
+        ["run", "--confg", "a.toml"],
+        ["run", "--config"],
+        ["run", "--config", "--json"],
+        ["run", "--config="],
+        ["run", "--json", "--json"],
+        ["run", "--json=yes"],
+        ["run", "-c", "a.toml", "--config", "b.toml"],
+        ["run", "a.toml"],
+    ],
+)
+def test_anything_else_is_read_by_the_library(chosen: list[str]) -> None:
+    """It has a sentence for each mistake, and help."""
+    assert as_plain_run(chosen) is None
+
+
+def test_a_running_agent_has_no_command_line_in_its_memory() -> None:
+    """What serves for weeks loads neither typer, nor the coordinator's libraries, nor colours."""
+    unwanted = {"typer", "pydantic", "rich", "pygments", "aiohttp", "sqlalchemy", "alembic"}
+    code = "import sys, provider_agent.cli.main, provider_agent.cli.serving, provider_agent.agent.app\n"
+    code += f"print({unwanted!r} & sys.modules.keys())"
 
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 

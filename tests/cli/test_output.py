@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from provider_agent.cli.output import ExitCode, fail, json_events, print_json, say
 
@@ -110,10 +109,10 @@ def test_an_explanation_that_nobody_can_read_disturbs_nobody() -> None:
 
 def test_a_failure_is_a_sentence_on_stderr_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing on stdout, which is for results."""
-    with pytest.raises(typer.Exit) as end:
+    with pytest.raises(SystemExit) as end:
         fail("the port is in use", ExitCode.UNAVAILABLE)
 
-    assert end.value.exit_code == 69
+    assert end.value.code == 69
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "provider-agent: the port is in use\n")
 

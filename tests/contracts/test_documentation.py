@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from provider_agent.agent.config_sections import BackendSection, Settings
-from provider_agent.cli.main import build
+from provider_agent.cli.commands import build
 from provider_agent.coordinator.config import CoordinatorConfig
 from provider_agent.protocol import frames
 from provider_agent.protocol.codec import PROTOCOL_2_FIELDS
