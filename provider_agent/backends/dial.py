@@ -30,7 +30,7 @@ class Dialler:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(READ_BYTES))
-        self._tls: ssl.SSLContext | None = None
+        self._context: ssl.SSLContext | None = None
         self._addresses: dict[tuple[str, int], tuple[float, tuple[Address, ...]]] = {}
 
     async def dial(self, target: Target, *, within_s: float) -> Wire:
@@ -51,30 +51,30 @@ class Dialler:
 
     async def _dial(self, target: Target) -> Wire:
         first = target.proxy or target
-        wire = await self._connect(first.host, first.port)
-        lowest = wire.transport
+        wire = await self._connect(first.host, first.port, is_tls=first.is_tls)
+        if target.proxy is None or not target.is_tls:
+            return wire
         try:
-            if first.is_tls:
-                wire = await self._secure(wire, first.host)
-            if target.proxy is not None and target.is_tls:
-                await _make_tunnel(wire, target)
-                wire = await self._secure(wire, target.host)
+            await _make_tunnel(wire, target)
+            return await self._secure(wire, target.host)
         except BaseException:
-            lowest.abort()
+            wire.abort()
             raise
-        return wire
 
-    async def _connect(self, host: str, port: int) -> Wire:
+    async def _connect(self, host: str, port: int, *, is_tls: bool) -> Wire:
+        connect = self._loop.create_connection
+        tls = await self._tls() if is_tls else None
+        name = host if is_tls else None
         if is_address(host):
-            _, wire = await self._loop.create_connection(self._wire, host, port)
+            _, wire = await connect(self._wire, host, port, ssl=tls, server_hostname=name)
             return wire
         addresses = await self._resolve(host, port)
         won, connected = await Race(addresses).run()
-        if won != addresses[0]:  # the next dial begins with it
+        if won != addresses[0] and (host, port) in self._addresses:  # the next dial begins with it
             until_s, _ = self._addresses[host, port]
             others = (each for each in addresses if each != won)
             self._addresses[host, port] = until_s, (won, *others)
-        _, wire = await self._loop.create_connection(self._wire, sock=connected)
+        _, wire = await connect(self._wire, sock=connected, ssl=tls, server_hostname=name)
         return wire
 
     async def _resolve(self, host: str, port: int) -> tuple[Address, ...]:
@@ -87,15 +87,21 @@ class Dialler:
         return addresses
 
     async def _secure(self, wire: Wire, host: str) -> Wire:
-        """TLS over the wire, which is verified: another wire."""
-        if self._tls is None:
-            self._tls = await self._loop.run_in_executor(None, ssl.create_default_context)
-        inner = self._wire()
-        transport = await self._loop.start_tls(wire.transport, inner, self._tls, server_hostname=host)
+        """TLS within the wire: another wire."""
+        inner, tls = self._wire(), await self._tls()
+        transport = None
+        if not wire.transport.is_closing():
+            transport = await self._loop.start_tls(wire.transport, inner, tls, server_hostname=host)
         if transport is None:  # it was lost just then
             raise ConnectionAbortedError
         inner.connection_made(transport)
         return inner
+
+    async def _tls(self) -> ssl.SSLContext:
+        """Verifies, with what the system trusts."""
+        if self._context is None:
+            self._context = await self._loop.run_in_executor(None, ssl.create_default_context)
+        return self._context
 
     def _wire(self) -> Wire:
         return Wire(self._buffer)

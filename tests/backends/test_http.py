@@ -2,13 +2,11 @@
 
 import asyncio
 import resource
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
-import trustme
 
 from provider_agent.backends.base import (
     AuthRejected,
@@ -384,24 +382,6 @@ async def test_an_unknown_host_is_unreachable(http: EngineHttp, host: str) -> No
         await http.ask(f"http://{host}:1", "/", timeout_s=LATE_S)
 
 
-async def test_an_untrusted_certificate_is_unreachable(http: EngineHttp) -> None:
-    """TLS is verified."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
-    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0, ssl=context)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(BackendUnreachable, match="certificate is not trusted"):
-            await http.ask(f"https://localhost:{port}", "/", timeout_s=LATE_S)
-
-
-async def test_a_dial_has_a_limit() -> None:
-    """Field note 37: a port that accepts and then says nothing, here to TLS, is unreachable soon."""
-    async with FakeEngine() as deaf, EngineHttp(dial_timeout_s=0.05) as http:
-        with pytest.raises(BackendUnreachable, match="does not accept connections in time"):
-            await http.ask(deaf.url.replace("http:", "https:"), "/", timeout_s=LATE_S)
-
-
 async def test_a_bad_body_never_reaches_the_engine(http: EngineHttp, engine: FakeEngine) -> None:
     """It is the client's fault, and known before."""
     _, error = await fail(http, engine, call(b"[]"))
@@ -416,6 +396,88 @@ async def test_a_redirect_is_not_followed(http: EngineHttp, engine: FakeEngine) 
 
     assert type((await fail(http, engine))[1]) is BackendFailed
     assert len(engine.requests) == 1
+
+
+async def test_a_compressed_answer_is_none(http: EngineHttp, engine: FakeEngine) -> None:
+    """Nobody had asked for it, and nobody could read it."""
+    engine.will_answer(sse(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}))
+    engine.pages["/x"] = json_answer(b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+    _, error = await fail(http, engine)
+
+    assert (type(error), error.message) == (
+        BackendFailed,
+        "the engine compressed its answer, which nobody had asked it to do",
+    )
+    with pytest.raises(BackendFailed, match="compressed"):
+        await http.ask(engine.url, "/x", timeout_s=LATE_S)
+
+
+async def test_interim_answers_are_skipped(http: EngineHttp, engine: FakeEngine) -> None:
+    """Some server announces that it goes on."""
+    head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    engine.will_answer(Answer((chat_chunk("a", "stop"), DONE), chunked=False, sent_as=head))
+
+    assert await ask(http, engine) == chat_chunk("a", "stop") + DONE
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000])
+async def test_another_protocol_is_no_answer(http: EngineHttp, engine: FakeEngine, said: bytes) -> None:
+    """Nor is a head without end."""
+    engine.will_answer(Answer(sent_as=said))
+    _, error = await fail(http, engine)
+
+    assert (type(error), error.message) == (BackendFailed, "the engine's answer is not HTTP")
+
+
+async def test_a_page_may_end_with_its_connection(http: EngineHttp, engine: FakeEngine) -> None:
+    """As small servers do it; but not where they had said how long it is."""
+    engine.pages["/x"] = json_answer({"a": 1}, chunked=False)
+    engine.pages["/y"] = json_answer({"a": 1}, chunked=False, headers={"Content-Length": "99"})
+
+    assert (await http.ask(engine.url, "/x", timeout_s=LATE_S)).require() == {"a": 1}
+    with pytest.raises(BackendFailed, match="broke off"):
+        await http.ask(engine.url, "/y", timeout_s=LATE_S)
+
+
+async def test_a_reader_that_pauses_stops_the_engine_and_loses_nothing(
+    http: EngineHttp, engine: FakeEngine
+) -> None:
+    """What is on the way fills the buffers of the system, and no memory of ours."""
+    events = [chat_chunk("x" * 10_000) for _ in range(1000)]
+    engine.will_answer(sse(*events, DONE))
+    async with asyncio.timeout(LATE_S), http.open(engine.url, call()) as reply:
+        taker = SlowTaker(reply)
+        async with relaying(reply, taker) as job:
+            await taker.has_begun()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(taker.taken) <= 2 * 64 * 1024
+            assert engine.answers_ended == 0
+            while not job.done():
+                reply.resume()
+                await asyncio.wait((job,), timeout=0.001)
+            await job
+
+    assert taker.taken == b"".join(events) + DONE
+
+
+async def test_many_answers_at_once_do_not_mix(http: EngineHttp, engine: FakeEngine) -> None:
+    """All of them are read into one buffer."""
+    gate = asyncio.Event()
+    answers = [(chat_chunk(f"a{each}"), chat_chunk(f"b{each}", "stop") + DONE) for each in range(500)]
+    engine.will_answer(*(sse(first, gate, last) for first, last in answers))
+    patient = call(first_byte_s=10 * LATE_S, idle_s=10 * LATE_S)
+
+    async def one() -> bytes:
+        async with http.open(engine.url, patient) as reply:
+            return await whole(reply)
+
+    async with asyncio.timeout(10 * LATE_S), asyncio.TaskGroup() as group:
+        jobs = [group.create_task(one()) for _ in answers]
+        await engine.has_received(len(answers))
+        gate.set()
+
+    assert sorted(job.result() for job in jobs) == sorted(first + last for first, last in answers)
 
 
 async def test_a_loopback_engine_is_asked_without_a_proxy(

@@ -11,6 +11,7 @@ async with FakeEngine() as engine:
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -223,9 +224,12 @@ class FakeEngine:
         requests: every request, in order of arrival.
         connections: every connection, in order of arrival.
         answers_ended: how many scripts were played to their end, or to the client's leaving.
+        host, tls: where it listens, and what makes it speak TLS; to be set before it starts.
     """
 
     def __init__(self, models: Sequence[str] = ("tiny",), owned_by: str = "fake") -> None:
+        self.host = "127.0.0.1"
+        self.tls: ssl.SSLContext | None = None
         self.pages: dict[str, Answer] = {"/v1/models": models_page(*models, owned_by=owned_by)}
         self.requests: list[Received] = []
         self.connections: list[Connection] = []
@@ -238,7 +242,8 @@ class FakeEngine:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def open_connections(self) -> int:
@@ -265,10 +270,8 @@ class FakeEngine:
 
     async def start(self, port: int = 0, listener: socket.socket | None = None) -> None:
         """Listen; a fixed port lets an engine come back where it was, a socket may be of another machine."""
-        place: dict[str, Any] = (
-            {"host": "127.0.0.1", "port": port} if listener is None else {"sock": listener}
-        )
-        self._server = await asyncio.start_server(self._connected, **place)
+        place: dict[str, Any] = {"host": self.host, "port": port} if listener is None else {"sock": listener}
+        self._server = await asyncio.start_server(self._connected, ssl=self.tls, **place)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

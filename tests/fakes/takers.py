@@ -22,6 +22,12 @@ class Taker:
     def taken(self) -> bytes:
         return b"".join(self.pieces)
 
+    async def has_begun(self) -> None:
+        """Wait for the first piece."""
+        while not self.pieces:
+            self._came.clear()
+            await self._came.wait()
+
     async def has(self, data: bytes) -> None:
         """Wait until all of these bytes have come, and no others."""
         while len(self.taken) < len(data):
