@@ -225,12 +225,16 @@ class Agent:
                 window = SendWindow(frame.window_bytes)
                 self.lanes[frame.job_id] = Lane(frame.attempt, frame.stream_id, window)
             elif isinstance(frame, JobCancel) and frame.job_id in self.lanes:
-                lane = self.lanes[frame.job_id]
-                if lane.outcome is None:
-                    lane.window.drop()
-                    self.finish(frame.job_id, "cancelled")
+                self._take_cancel(frame.job_id)
             elif isinstance(frame, JobAck) and frame.job_id in self.lanes:
                 self._take_ack(frame)
+
+    def _take_cancel(self, job_id: str) -> None:
+        """Nothing of it leaves any more but its outcome, which need not wait for acks then."""
+        lane = self.lanes[job_id]
+        if not lane.has_left:
+            lane.window.drop()
+            self.finish(job_id, "cancelled")
 
     def _take_ack(self, ack: JobAck) -> None:
         lane = self.lanes[ack.job_id]
