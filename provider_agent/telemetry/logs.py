@@ -23,7 +23,7 @@ import orjson
 
 from provider_agent.telemetry.unseen import unseen
 
-with unseen("rich"):  # structlog would load it for tracebacks that we never print so: 5 MB
+with unseen("rich", "greenlet"):  # structlog would load them for what we never use: 6 MB
     import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 

@@ -1,4 +1,4 @@
-"""Lets a library not find another one that it would load although it can do without; knows neither."""
+"""Lets a library not find others that it would load although it can do without; knows none of them."""
 
 import sys
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def unseen(name: str) -> Iterator[None]:
-    """Within the block, importing `name` fails as if it were not installed, unless it is loaded already."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment] # the documented way to make an import fail
+def unseen(*names: str) -> Iterator[None]:
+    """Within the block, importing these fails as if they were not installed, unless they are loaded already."""
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment] # the documented way to make an import fail
     try:
         yield
     finally:
-        del sys.modules[name]
+        for name in hidden:
+            del sys.modules[name]
