@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def unseen(*names: str) -> Iterator[None]:
-    """Within the block, importing these fails as if they were not installed, unless they are loaded already."""
+    """Within the block, importing these fails, as if they were not installed; what is loaded stays."""
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment] # the documented way to make an import fail
