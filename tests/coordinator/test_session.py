@@ -438,6 +438,17 @@ async def test_an_agent_that_is_sent_away_is_not_waited_for(code: int) -> None:
         assert it.dispatcher.fleet.providers == ()
 
 
+@pytest.mark.parametrize("code", [1002, 1009, 4003])
+async def test_an_agent_that_breaks_the_rules_below_is_not_waited_for(code: int) -> None:
+    """What it would send again would be as wrong as before; or it takes nothing of what it is sent."""
+    async with hall() as it:
+        await it.agent()
+        our_end(it).abort(ChannelClosed(code, "", by_us=True))
+        await it.sessions[0][1]
+
+        assert it.dispatcher.fleet.providers == ()
+
+
 async def test_the_jobs_of_an_agent_that_fell_silent_need_not_wait_for_it() -> None:
     """It was waited for already: three heartbeats long, or until the transport gave it up."""
     async with hall() as it:
