@@ -51,12 +51,14 @@ class HttpReply:
         self.is_whole = True
 
     def pause(self) -> None:
-        self._silence.pause()
-        self._wire.pause()
+        if not self._is_over:  # the wire may be another job's by now
+            self._silence.pause()
+            self._wire.pause()
 
     def resume(self) -> None:
-        self._silence.resume()
-        self._wire.resume()
+        if not self._is_over:
+            self._silence.resume()
+            self._wire.resume()
 
     def _hear_first(self, data: bytes) -> None:
         self._has_begun = True

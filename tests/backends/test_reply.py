@@ -74,6 +74,17 @@ async def test_a_pause_stops_the_reading() -> None:
             assert not line.is_paused
 
 
+async def test_an_answer_that_is_over_holds_up_nobody() -> None:
+    """Its connection may serve another job by now."""
+    with LooseTransport() as line:
+        line.arrive(HEAD + chunk(chat_chunk("a", "stop") + DONE) + END)
+        reply = await reply_of(line)
+        await reply.relay(Taker())
+        reply.pause()
+
+        assert not line.is_paused
+
+
 async def test_paused_time_is_not_the_engines() -> None:
     """And what is silent afterwards is."""
     with LooseTransport() as line:
