@@ -113,6 +113,7 @@ class Agent:
         connector = Connector(
             dial=self._dial,
             serve=self._serve,
+            clock=self._clock,
             wait=wait,
             jobs_wait_s=self._jobs_wait_s,
             on_dialled=self._metrics.dialled,

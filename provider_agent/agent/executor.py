@@ -353,6 +353,7 @@ class Executor:
                 self._kept.keep(running.lane, running.job.attempt)
         self._note_rest()
         self._report(EndedJob.of(running, outcome, now_s), now_s)
+        running.task = running.reply = None  # as in `Pump.close`
 
     def _unreachable(self, backend_name: str) -> None:
         self.on_unreachable(backend_name)

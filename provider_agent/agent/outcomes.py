@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from provider_agent.agent.pump import Pump
 from provider_agent.agent.routing import Route
@@ -171,8 +173,7 @@ def is_told(outcome: Outcome, protocol: int) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class EndedJob:
+class EndedJob(msgspec.Struct, frozen=True):
     """What telemetry learns of a job that is over. `code` is None when the answer was whole.
 
     Attributes:
@@ -215,8 +216,7 @@ class EndedJob:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Remembered:
+class _Remembered(msgspec.Struct, frozen=True):
     ended_s: float
     attempt: int
     outcome: Outcome
@@ -252,7 +252,7 @@ class OutcomeMemory:
         """A job that was remembered has become something else before anybody was told."""
         row = self._rows.get(outcome.job_id)
         if row is not None:
-            self._rows[outcome.job_id] = replace(row, outcome=outcome)
+            self._rows[outcome.job_id] = msgspec.structs.replace(row, outcome=outcome)
 
     def outcome(self, now_s: float, job: Job) -> Outcome | None:
         """The outcome of this attempt or a later one, if it is still remembered."""

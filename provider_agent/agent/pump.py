@@ -89,9 +89,10 @@ class Pump:
         await self._drained
 
     def close(self) -> None:
-        """The job is over."""
+        """The job is over: lane and job let go of each other, so that memory is free at once."""
         self._end_wait()
         self._reply = None
+        self._lane.on_room = self.on_stuck = _nobody_minds
 
     def _go_on(self) -> None:
         """The lane says that it has room, or that all has left: which of both, and for whom?"""
@@ -142,4 +143,4 @@ class Pump:
 
 
 def _nobody_minds() -> None:
-    """What `on_stuck` is until the job sets it."""
+    """What `on_stuck` is until the job sets it, and `on_room` after its end."""

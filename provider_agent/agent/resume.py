@@ -4,16 +4,23 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from provider_agent.protocol.frames import LEGACY_PROTOCOL, AuthOk, Resume, ResumeJob
 from provider_agent.transport.lane import Lane
 
-KEPT_LANES = 4096
+KEPT_LANES = 1024
 KEPT_BYTES = 64 * 1024 * 1024
-"""How much is kept for a coordinator that acknowledges nothing; beyond that the oldest is given up."""
+"""How much is kept for a coordinator that acknowledges nothing; beyond that the oldest is given up.
+
+All of them are listed in one `auth_response`, which has to be small enough for what comes from a stranger.
+"""
+
+LONGEST_WINDOW_S = 600.0
+"""No coordinator makes us keep an engine busy for longer than this after it has gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptLane:
+class KeptLane(msgspec.Struct, frozen=True):
     """The lane of a job that has ended, and whose outcome nobody has acknowledged.
 
     Attributes:
@@ -80,7 +87,7 @@ class LastSession:
         """Protocol 2 has no way back, and a session without a name none either."""
         can_resume = protocol > LEGACY_PROTOCOL and accepted.session_id is not None
         self.session_id = accepted.session_id if can_resume else None
-        self.window_s = accepted.resume_window_ms / 1000 if can_resume else 0.0
+        self.window_s = min(accepted.resume_window_ms / 1000, LONGEST_WINDOW_S) if can_resume else 0.0
 
     def resume(self, jobs: tuple[ResumeJob, ...], left_s: float) -> Resume | None:
         """What to ask the next session for, while there are `left_s` left to ask in."""

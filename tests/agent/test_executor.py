@@ -254,15 +254,6 @@ async def test_a_drain_waits_until_the_coordinator_has_the_outcomes() -> None:
     assert bench.line.codes() == ["done"]
 
 
-async def test_a_drain_whose_time_is_over_waits_for_nobody() -> None:
-    """A coordinator that stays away, or acknowledges nothing, keeps no process alive."""
-    async with executing(ScriptedBackend(b"x")) as bench:
-        bench.submit(job())
-        await bench.settle()
-        await bench.lose_session()
-        await bench.executor.drain(grace_s=0)
-
-
 async def test_a_drain_whose_time_is_over_ends_the_rest_honestly() -> None:
     """What could not finish is told as agent_shutdown, not dropped."""
     async with executing(ScriptedBackend(asyncio.Event())) as bench:

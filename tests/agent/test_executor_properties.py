@@ -308,7 +308,9 @@ class ExecutorMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.call)
     def the_next_session_is_up(self, forgotten: set[str], turns: int) -> None:
         """The coordinator goes on with what it knows; some of it may have gone meanwhile."""
-        listed = {each.job_id: each for each in self.executor.resumable()}
+        resumable = self.executor.resumable()
+        listed = {each.job_id: each for each in resumable}
+        assert len(listed) == len(resumable)
         assert all(each.next_seq >= self.dispatches[each.job_id].chunks for each in listed.values())
         assert all(job_id in listed for job_id, known in self.waited_for.items() if known.was_taken_on)
         kept = [

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.agent.resume import KeptLanes, LastSession
+from provider_agent.agent.resume import LONGEST_WINDOW_S, KeptLanes, LastSession
 from provider_agent.protocol.frames import AuthOk, Resume, ResumeJob
 from provider_agent.transport.lane import Lane
 
@@ -109,6 +109,11 @@ def test_a_process_that_has_just_started_asks_for_nothing() -> None:
 def test_nothing_is_asked_for_when_its_time_is_over() -> None:
     """The coordinator has given the jobs up, and so have we."""
     assert accepted().resume(JOBS, left_s=0.0) is None
+
+
+def test_no_coordinator_is_waited_for_without_end() -> None:
+    """Whatever it asks for."""
+    assert accepted(window_ms=10**15).window_s == LONGEST_WINDOW_S
 
 
 @pytest.mark.parametrize(("session_id", "protocol"), [(None, 3), ("s1", 2)])
