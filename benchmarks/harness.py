@@ -84,10 +84,10 @@ class Program:
         self._said = b""
         os.sched_setaffinity(self._process.pid, core_of(part))
 
-    def read(self) -> dict[str, object]:
+    def read(self, patience_s: float = PATIENCE_S) -> dict[str, object]:
         assert self._process.stdout is not None
         while b"\n" not in self._said:
-            if not select.select([self._process.stdout], [], [], PATIENCE_S)[0]:
+            if not select.select([self._process.stdout], [], [], patience_s)[0]:
                 raise BenchError(f"{self.name} says nothing any more: {self._last_words()}")
             data = os.read(self._process.stdout.fileno(), 65536)
             if not data:
@@ -97,9 +97,9 @@ class Program:
         said: dict[str, object] = json.loads(line)
         return said
 
-    def expect(self, event: str) -> dict[str, object]:
+    def expect(self, event: str, patience_s: float = PATIENCE_S) -> dict[str, object]:
         """The next event of this name; others are passed over."""
-        while (said := self.read()).get("event") != event:
+        while (said := self.read(patience_s)).get("event") != event:
             pass
         return said
 

@@ -6,14 +6,16 @@ Beside them in the same run: a naive coordinator that holds as many, and neither
 """
 
 import sys
+import time
 
 import parts
 from harness import FAKES, Bench, Program
 from report import Goal, Report, number
 
-FLEETS = (1000, 5000)
+FLEETS = {"naive coordinator": (1000,), "coordinator": (1000, 5000)}
 WATCH_S = 20.0
-COLUMNS = ("program", "", "RSS MB", "per agent kB", "CPU share")
+JOIN_LIMIT_S = 240.0
+COLUMNS = ("program", "", "RSS MB", "per agent kB", "CPU share", "joined in s")
 
 
 def measure(bench: Bench, only: str = "") -> Report:
@@ -22,9 +24,9 @@ def measure(bench: Bench, only: str = "") -> Report:
     report.notes.append(f"  CPU over {watch_s:.0f} s. Each fleet is joined to a coordinator of its own.")
     if only in ("", "agent"):
         agent_alone(bench, report, watch_s)
-    fleets = (200,) if bench.effort.is_quick else FLEETS
-    for name in ("naive coordinator", "coordinator"):
-        for count in fleets if only in ("", name) else ():
+    fleets = {name: (200,) if bench.effort.is_quick else counts for name, counts in FLEETS.items()}
+    for name in FLEETS:
+        for count in fleets[name] if only in ("", name) else ():
             fleet(bench, report, name, count, watch_s)
     report.goals = goals(report.data)
     return report
@@ -37,7 +39,7 @@ def agent_alone(bench: Bench, report: Report, watch_s: float) -> None:
     driver.expect("serving")
     bench.wait(1.0)
     share = cpu_share(bench, agent, watch_s)
-    report.rows.append(("agent", "idle", number(agent.resident_kb() / 1024, 1), "-", f"{share:.2%}"))
+    report.rows.append(("agent", "idle", number(agent.resident_kb() / 1024, 1), "-", f"{share:.2%}", "-"))
     report.data["agent"] = {"rss_kb": agent.resident_kb(), "cpu_share": share}
     agent.stop()
 
@@ -49,15 +51,29 @@ def fleet(bench: Bench, report: Report, name: str, count: int, watch_s: float) -
     agents = bench.start(
         "idle agents", [sys.executable, parts.FAKES_DIR / "idle_agents.py", str(port), str(count)], FAKES
     )
-    agents.expect("joined")
+    began_s = time.monotonic()
+    agents.expect("joined", JOIN_LIMIT_S)
+    joining_s = time.monotonic() - began_s
     bench.wait(2.0)
     share = cpu_share(bench, coordinator, watch_s)
     each_kb = (coordinator.resident_kb() - empty_kb) / count
     resident_mb = coordinator.resident_kb() / 1024
     report.rows.append(
-        (name, f"{count} idle agents", number(resident_mb, 1), number(each_kb, 1), f"{share:.2%}")
+        (
+            name,
+            f"{count} idle agents",
+            number(resident_mb, 1),
+            number(each_kb, 1),
+            f"{share:.2%}",
+            number(joining_s, 1),
+        )
     )
-    report.data[f"{name} {count}"] = {"rss_mb": resident_mb, "per_agent_kb": each_kb, "cpu_share": share}
+    report.data[f"{name} {count}"] = {
+        "rss_mb": resident_mb,
+        "per_agent_kb": each_kb,
+        "cpu_share": share,
+        "joining_s": joining_s,
+    }
     agents.stop()
     coordinator.stop()
 
