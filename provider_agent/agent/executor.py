@@ -22,6 +22,7 @@ from provider_agent.agent.admission import ExecutorLimits, admit
 from provider_agent.agent.budget import TokenBudget
 from provider_agent.agent.driver import Driver
 from provider_agent.agent.outcomes import (
+    WHY_STOPPED,
     EndedJob,
     NoOutlet,
     OutcomeMemory,
@@ -33,7 +34,7 @@ from provider_agent.agent.outcomes import (
     refusal,
 )
 from provider_agent.agent.pump import Pump
-from provider_agent.agent.resume import KeptLanes
+from provider_agent.agent.resume import KeptLanes, ResumeWindow
 from provider_agent.agent.routing import Refusal, Route, RoutingTable
 from provider_agent.protocol.errors import BadFrame, ErrorCode
 from provider_agent.protocol.frames import (
@@ -97,7 +98,7 @@ class Executor:
         self._kept = KeptLanes()
         self._memory = OutcomeMemory()
         self._budget = TokenBudget(limits.max_tokens_per_minute)
-        self._window_end: asyncio.TimerHandle | None = None
+        self._window = ResumeWindow(self._give_up)
         self._out_of_time = False
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -111,7 +112,7 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop_all(ErrorCode.AGENT_SHUTDOWN)
-        self._close_window()
+        self._window.close()
         await self._tasks.__aexit__(kind, error, trace)
 
     @property
@@ -124,29 +125,35 @@ class Executor:
     # --- sessions come and go ---------------------------------------------------------------
 
     def attach(self, channel: Outlet, resumed: Resumed | None) -> None:
-        """A session is up. Its coordinator knows the jobs that `resumed` lists, and will hear of no other."""
-        self._close_window()
+        """A session is up. Its coordinator waits for the jobs that `resumed` lists, and for no other.
+
+        1. Such a job goes on.
+        2. Any other one ends in silence.
+        3. One that it waits for, but that is not here any more, ends in words: its time passed just now.
+        """
+        self._window.close()
         self._channel = channel
         have = {} if resumed is None else {job.job_id: job.have_seq for job in resumed.jobs}
         for running in self.running:
             if running.is_wanted and running.job.job_id in have:
-                self._resume(running.lane, have[running.job.job_id])
+                self._resume(running.lane, have.pop(running.job.job_id))  # 1
             else:
-                self._abandon(running)
+                self._abandon(running)  # 2
         for kept in self._kept:
             if kept.lane.job_id in have:
-                self._resume(kept.lane, have[kept.lane.job_id])
+                self._resume(kept.lane, have.pop(kept.lane.job_id))
             else:
                 self._kept.drop(kept.lane.job_id)
+        for job_id in have:
+            channel.post(lost(job_id))  # 3
         self._note_rest()
 
     def detach(self, resume_for_s: float) -> None:
         """The session is over; its coordinator may come back to its jobs for so long, 0 for not at all."""
-        self._close_window()
+        self._window.close()
         self._channel = self._nowhere
         if resume_for_s > 0:
-            loop = asyncio.get_running_loop()
-            self._window_end = loop.call_later(resume_for_s, self._give_up)
+            self._window.open(resume_for_s)
             self._note_rest()
         else:
             self._give_up()
@@ -163,9 +170,7 @@ class Executor:
     @property
     def resume_left_s(self) -> float:
         """How long yet the coordinator may come back; 0 while it is here, or is not waited for."""
-        if self._window_end is None:
-            return 0.0
-        return max(0.0, self._window_end.when() - asyncio.get_running_loop().time())
+        return self._window.left_s
 
     def _resume(self, lane: Lane, have_seq: int) -> None:
         """Let the lane go on where the coordinator says that it is; if that cannot be, tell only an end."""
@@ -183,7 +188,7 @@ class Executor:
 
     def _give_up(self) -> None:
         """Nobody will come back to what is left of the last session."""
-        self._close_window()
+        self._window.close()
         for running in self.running:
             self._abandon(running)
         self._kept.clear()
@@ -192,11 +197,6 @@ class Executor:
     def _abandon(self, running: RunningJob) -> None:
         running.is_wanted = False
         self._stop(running, ErrorCode.SESSION_LOST)
-
-    def _close_window(self) -> None:
-        if self._window_end is not None:
-            self._window_end.cancel()
-            self._window_end = None
 
     # --- decisions: nothing here waits ----------------------------------------------------
 
@@ -342,7 +342,7 @@ class Executor:
         running.pump.close()
         if running.stopping is not None or task.cancelled():
             code = running.stopping or ErrorCode.AGENT_SHUTDOWN
-            outcome: Outcome = running.failed(now_s, code, _WHY_STOPPED.get(code, "the job was stopped"))
+            outcome: Outcome = running.failed(now_s, code, WHY_STOPPED.get(code, "the job was stopped"))
         else:
             outcome = task.result()
         del self._running[running.job.job_id]
@@ -378,12 +378,3 @@ class Executor:
             output_tokens=usage.output_tokens,
         )
         self._on_end(ended)
-
-
-_WHY_STOPPED = {
-    ErrorCode.CANCELLED: "the job was cancelled",
-    ErrorCode.BACKPRESSURE_TIMEOUT: "the coordinator took no bytes of this job for too long",
-    ErrorCode.SESSION_LOST: "the session ended before the job did",
-    ErrorCode.AGENT_SHUTDOWN: "the agent stopped before the job could finish",
-}
-"""One sentence each."""

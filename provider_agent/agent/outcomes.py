@@ -34,6 +34,14 @@ REMEMBER_JOBS = 4096
 REMEMBER_IDS = 4096
 """How many ids of jobs that were never run are remembered at most."""
 
+WHY_STOPPED = {
+    ErrorCode.CANCELLED: "the job was cancelled",
+    ErrorCode.BACKPRESSURE_TIMEOUT: "the coordinator took no bytes of this job for too long",
+    ErrorCode.SESSION_LOST: "the session ended before the job did",
+    ErrorCode.AGENT_SHUTDOWN: "the agent stopped before the job could finish",
+}
+"""One sentence for each reason to stop a job."""
+
 
 class Outlet(Protocol):
     """The way out of this process as long as a session lasts; a `Channel` is one."""
@@ -154,11 +162,11 @@ def cancelled(unsent: Outcome) -> JobError:
 
 
 def lost(job_id: str) -> JobError:
-    """The outcome of a job that has ended here, but whose answer cannot be told any more."""
+    """The outcome of a job that the coordinator goes on with, and whose answer is not here any more."""
     return JobError(
         job_id=job_id,
         error_code=ErrorCode.SESSION_LOST.value,
-        message="the answer cannot be taken up where the coordinator has lost it",
+        message="the agent does not have the rest of this answer any more",
         stage=Stage.STREAMING,
         retryable=rule_of(ErrorCode.SESSION_LOST).retryable,
     )

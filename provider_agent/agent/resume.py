@@ -1,7 +1,8 @@
 """What is kept of ended jobs, and of the last session, until the coordinator has it; decides nothing else."""
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -69,6 +70,34 @@ class KeptLanes:
     def clear(self) -> None:
         self._rows.clear()
         self._bytes = 0
+
+
+class ResumeWindow:
+    """The time in which the coordinator may come back to its jobs, on the clock of the loop."""
+
+    def __init__(self, on_passed: Callable[[], None]) -> None:
+        self._on_passed = on_passed
+        self._end: asyncio.TimerHandle | None = None
+
+    def open(self, for_s: float) -> None:
+        self.close()
+        self._end = asyncio.get_running_loop().call_later(for_s, self._pass)
+
+    def close(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+
+    @property
+    def left_s(self) -> float:
+        """0 while it is closed."""
+        if self._end is None:
+            return 0.0
+        return max(0.0, self._end.when() - asyncio.get_running_loop().time())
+
+    def _pass(self) -> None:
+        self._end = None
+        self._on_passed()
 
 
 @dataclass(slots=True)

@@ -171,6 +171,18 @@ async def test_a_job_that_cannot_go_on_where_it_should_is_ended_in_words(have_se
         assert len(log.named("resume_impossible")) == 2
 
 
+async def test_a_job_that_is_waited_for_and_is_not_here_any_more_is_ended_in_words() -> None:
+    """The window passed while the coordinator was letting us in: its client must not wait for ever (I1)."""
+    async with executing(ScriptedBackend(b"Hel", asyncio.Event())) as bench:
+        bench.submit(job())
+        await bench.settle()
+        await bench.lose_session(0.0)
+        await bench.rejoin(j=0, forgotten=2)
+
+        assert sorted(outcome.job_id for outcome in bench.line.outcomes) == ["forgotten", "j"]
+        assert bench.line.codes() == ["session_lost", "session_lost"]
+
+
 async def test_an_acknowledgement_of_what_was_never_sent_is_logged_and_no_more() -> None:
     """The job goes on; if the coordinator is that confused, the job's own limits end it."""
     log = LogLines()

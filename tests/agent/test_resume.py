@@ -1,12 +1,15 @@
 """What is kept for a coordinator that may come back, and how much of it at most."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.agent.resume import LONGEST_WINDOW_S, KeptLanes, LastSession
+from provider_agent.agent.resume import LONGEST_WINDOW_S, KeptLanes, LastSession, ResumeWindow
 from provider_agent.protocol.frames import AuthOk, Resume, ResumeJob
 from provider_agent.transport.lane import Lane
+from tests.simulation.loop import run_virtually
 
 
 def lane(job_id: str, unacked_bytes: int = 0) -> Lane:
@@ -124,3 +127,45 @@ def test_there_is_no_way_back_without_a_name_or_in_protocol_2(session_id: str | 
 
     assert last.window_s == 0.0
     assert last.resume(JOBS, left_s=1.0) is None
+
+
+# --- the window --------------------------------------------------------------------------
+
+
+def test_a_window_passes_once_and_then_has_no_time_left() -> None:
+    """The ordinary case."""
+
+    async def main() -> None:
+        passed: list[float] = []
+        loop = asyncio.get_running_loop()
+        window = ResumeWindow(lambda: passed.append(loop.time()))
+        assert window.left_s == 0.0
+        window.open(60.0)
+        await asyncio.sleep(20.0)
+        assert window.left_s == pytest.approx(40.0)
+        await asyncio.sleep(100.0)
+
+        assert passed == [pytest.approx(60.0)]
+        assert window.left_s == 0.0
+
+    run_virtually(main())
+
+
+def test_a_window_that_is_closed_or_opened_anew_does_not_pass_as_it_would_have() -> None:
+    """The coordinator came back; or it did, and went again."""
+
+    async def main() -> None:
+        passed: list[float] = []
+        loop = asyncio.get_running_loop()
+        window = ResumeWindow(lambda: passed.append(loop.time()))
+        window.open(60.0)
+        await asyncio.sleep(50.0)
+        window.open(60.0)
+        await asyncio.sleep(50.0)
+        window.close()
+        window.close()
+        await asyncio.sleep(100.0)
+
+        assert (passed, window.left_s) == ([], 0.0)
+
+    run_virtually(main())
