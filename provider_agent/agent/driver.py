@@ -46,18 +46,18 @@ class Driver:
 
     async def _result(self, running: RunningJob) -> Outcome:
         """Everything that can go wrong becomes the outcome's code; what came before that still leaves."""
-        failure: BackendError | None = None
+        failure: tuple[ErrorCode, str, BackendError | None] | None = None
         try:
             await self._drive(running)
         except BackendError as error:
-            failure = error
+            failure = error.code, error.message, error
         except Exception:  # the job boundary: a defect of ours ends this job and no other
             log.exception("job_crashed", job_id=running.job.job_id)
-            failure = _Defect("a defect in the agent ended the job")
+            failure = ErrorCode.INTERNAL, "a defect in the agent ended the job", None
         await running.pump.drained()
         if failure is None:
             return running.done(self._clock())
-        return running.failed(self._clock(), failure.code, failure.message, failure)
+        return running.failed(self._clock(), *failure)
 
     async def _drive(self, running: RunningJob) -> None:
         """Try the routes in order until one answers; a job is bound to the one whose bytes it sent.
@@ -103,9 +103,3 @@ class Driver:
             idle_timeout_s=idle_ms / 1000 if idle_ms else limits.idle_timeout_s,
             max_output_tokens=limits.max_output_tokens,
         )
-
-
-class _Defect(BackendError):
-    """No fault of the engine's, but it ends a job in the same way."""
-
-    code = ErrorCode.INTERNAL

@@ -19,6 +19,9 @@ from provider_agent.coordinator.jobs import Job
 from provider_agent.coordinator.placing import DispatchLimits, Placing
 from provider_agent.protocol.frames import LEGACY_PROTOCOL, Resume, Resumed, ResumedJob, ResumeJob
 
+LEAVING_WINDOW_S = 10.0
+"""How long an agent is waited for that was leaving already when its connection broke."""
+
 REPLACED = 4002
 """Close code for the older of two connections of one identity."""
 
@@ -99,6 +102,8 @@ class Presence:
         if not resumable or window_s <= 0 or provider.protocol <= LEGACY_PROTOCOL:
             self.lose(provider)
             return
+        if provider.draining:  # it may have been killed in the middle of it
+            window_s = min(window_s, LEAVING_WINDOW_S)
         now_s = self._clock()
         provider.moves_at_s = now_s + (0.0 if was_silent else self._limits.move_after_s)
         provider.gone_at_s = now_s + window_s

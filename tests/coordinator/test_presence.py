@@ -358,6 +358,25 @@ async def test_after_its_window_an_agent_is_not_waited_for(coordinator: Coordina
     assert told(coordinator) == [events.AgentJoined, events.AgentAway, events.AgentLeft]
 
 
+async def test_an_agent_that_was_leaving_is_waited_for_for_a_shorter_time(coordinator: Coordinator) -> None:
+    """Most likely somebody ended it in the middle of that; a client should not wait a minute to hear so."""
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+    agent.chunk("j1", b"half")
+    await now(answer)
+    agent.heartbeat(draining=True)
+    agent.break_off()
+
+    coordinator.clock.advance(9)
+    coordinator.dispatcher.expire()
+    with pytest.raises(TimeoutError):
+        await now(answer)
+    coordinator.clock.advance(1)
+    coordinator.dispatcher.expire()
+
+    assert await code_of(answer) == "session_lost"
+
+
 async def test_who_comes_after_its_window_has_nothing_to_resume(coordinator: Coordinator) -> None:
     """Its jobs are told to be given up."""
     agent = coordinator.agent()
