@@ -17,7 +17,10 @@ NOTES = {
     5: "a cancel without an outcome, and chunks that leave after it",
     6: "a slot that is free before the engine's connection is closed",
     7: "a crash in a job that costs its outcome and its slot",
+    8: "an outcome that is lost with the connection",
     9: "a passing reason told where a permanent one holds",
+    10: "running jobs that a reconnect forgets",
+    11: "a slow client that fails its job, or starves others",
     12: "a writer that stops the reading of cancels",
     13: "bytes counted as tokens",
     14: "unknown usage told as zero, known usage dropped",
@@ -46,7 +49,12 @@ NOTES = {
     42: "a signature that can be relayed",
     43: "a key file written in place, or open to others; a state file that stops every start",
     44: "a signal that drops the running jobs",
+    47: "a resume that loses or kills what it should save",
     50: "a typo that passes in silence",
+    67: "an agent that does not come back by itself, or takes a clock for a heartbeat",
+    68: "a deploy that drops running answers",
+    70: "an engine that works on for a client who has left",
+    80: "bursts, stalled readers and frozen peers that cost an answer",
 }
 """By the numbers that docstrings call field notes: a defect that ours does not have."""
 

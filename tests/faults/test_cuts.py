@@ -4,8 +4,11 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
+
+from tests.fakes.clients import ask
 from tests.fakes.proxy import ProxiedConnection
-from tests.fakes.tapes import HEADERS, tape
+from tests.fakes.tapes import HEADERS, asks_for, tape
 from tests.faults.parts import SLACK_S, line, wait_briefly
 
 STREAMS = 200
@@ -16,7 +19,7 @@ FIRST_RETRY_S = 1.0
 
 
 async def test_200_streams_come_whole_through_50_cuts(tmp_path: Path) -> None:
-    """Cut anywhere, in a frame or in a handshake: each client gets every byte once, and its end mark."""
+    """In a frame or in a handshake: each client gets every byte once, and its end mark; field note 47."""
     dice = random.Random(SEED)  # noqa: S311 - a story to be told again
     streams = {f"stream-{number}": dice.randrange(40, 80) for number in range(STREAMS)}
 
@@ -54,7 +57,7 @@ async def test_200_streams_come_whole_through_50_cuts(tmp_path: Path) -> None:
 
 
 async def test_a_long_stream_pauses_for_a_cut_and_goes_on(tmp_path: Path) -> None:
-    """Its engine is not asked again: what it says meanwhile waits in the agent."""
+    """Its engine is not asked again: what it says meanwhile waits in the agent; field note 10."""
     async with line(tmp_path, apart=False) as parts:
         gate = parts.engine.hold("long", before=10)
         async with parts.client("long", events=200) as client:
@@ -71,6 +74,51 @@ async def test_a_long_stream_pauses_for_a_cut_and_goes_on(tmp_path: Path) -> Non
     assert heard.is_whole
     assert heard.body == tape("long", events=200)
     assert parts.engine.counts == {"long": 1}
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+async def test_a_connection_that_is_half_closed_is_given_up_and_resumed(tmp_path: Path, way: str) -> None:
+    """One direction has ended, the other would still carry: neither side stays in half a conversation."""
+    async with line(tmp_path, apart=False) as parts:
+        gate = parts.engine.hold("half", before=10)
+        async with parts.client("half") as client:
+            await client.first(10)
+            (parts.proxy.newest.up if way == "up" else parts.proxy.newest.down).half_close()
+            await parts.agent.event("disconnected")
+            gate.set()
+            heard = await client.rest()
+
+    assert heard.body == tape("half")
+    assert len(parts.proxy.connections) == 2
+
+
+async def test_a_job_that_was_cut_on_its_way_to_the_agent_is_sent_again(tmp_path: Path) -> None:
+    """The agent never saw it whole, so it does not list it; the client only waits a moment longer."""
+    async with line(tmp_path, apart=False) as parts:
+        parts.proxy.newest.down.cut_after(2_000_000)
+        wanted = {**asks_for("large"), "padding": "x" * 6_000_000}
+        heard = await ask(parts.port, wanted)
+
+    assert heard.body == tape("large")
+    assert parts.engine.counts == {"large": 1}
+    assert len(parts.proxy.connections) == 2
+
+
+async def test_a_full_window_is_replayed_after_a_cut(tmp_path: Path) -> None:
+    """The client had not read for long: what nobody had acknowledged goes again, and then all the rest."""
+    wanted = {"events": 400, "event_bytes": 16 * 1024}
+    async with line(tmp_path, apart=False) as parts:
+        async with parts.client("late", room_bytes=8 * 1024, **wanted) as client:
+            await client.read(1024)
+            await parts.stands_still()
+            parts.proxy.newest.cut()
+            await parts.agent.event("disconnected")
+            await parts.proxy.connected(2)
+            heard = await client.rest()
+        await parts.is_idle()
+
+    assert heard.body == tape("late", **wanted)
+    assert parts.engine.counts == {"late": 1}
 
 
 async def test_an_answer_that_is_not_streamed_survives_a_cut(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ STUCK = 48
 
 
 async def test_a_burst_of_10_000_chunks_reaches_a_slow_and_a_normal_reader_whole(tmp_path: Path) -> None:
-    """The slow one reads once and pauses; the other is done meanwhile, and then it gets all the rest."""
+    """The slow one reads once and pauses; the other is done by then, and it gets the rest; field note 80."""
     async with line(tmp_path, apart=False) as parts:
         async with parts.client("slow", events=EVENTS, event_bytes=400, room_bytes=ROOM_BYTES) as slow:
             await slow.first(1, read_bytes=1024)

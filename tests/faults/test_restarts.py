@@ -153,7 +153,7 @@ async def test_sigterm_lets_every_answer_of_an_agent_end(tmp_path: Path) -> None
 
 
 async def test_sigterm_finishes_answers_over_a_connection_that_breaks(tmp_path: Path) -> None:
-    """An agent that leaves resumes, too: its last answers are not lost with the line."""
+    """An agent that leaves resumes, too: its last answers are not lost with the line; field note 8."""
     async with line(tmp_path, apart=True) as parts, AsyncExitStack() as stack:
         clients, gates = await half_answered(parts, stack)
         parts.agent.stop()
