@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import aiohttp
+import pytest
 
 from provider_agent.agent import app as agent_app
 from provider_agent.agent.config import load as load_agent
@@ -34,6 +36,11 @@ SLACK_S = 1.5
 
 STILL_S = 0.3
 """Nothing moved for so long: nothing will."""
+
+
+needs_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="NOT LINUX: limits and memory of a process are not looked at"
+)
 
 
 class Part(Protocol):

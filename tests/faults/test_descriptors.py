@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.fakes.clients import Heard, ask
 from tests.fakes.programs import Program
 from tests.fakes.tapes import asks_for, tape
-from tests.faults.parts import line
+from tests.faults.parts import line, needs_linux
 
 PLENTY = 4096
 
@@ -22,6 +22,7 @@ def allow_descriptors(program: Program, more: int | None = None) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(soft, hard), hard))
 
 
+@needs_linux
 async def test_an_agent_without_descriptors_fails_jobs_and_recovers(tmp_path: Path) -> None:
     """It cannot reach its engine: each client is told, running answers go on, and later all is well."""
     brief = {"QUEUE_MAX_WAIT_S": "0.5", "HEARTBEAT_INTERVAL_MS": "1000"}
@@ -42,6 +43,7 @@ async def test_an_agent_without_descriptors_fails_jobs_and_recovers(tmp_path: Pa
     assert heard.body == tape("running")
 
 
+@needs_linux
 async def test_a_coordinator_without_descriptors_refuses_clients_and_recovers(tmp_path: Path) -> None:
     """Those that are in are served, the agent stays, and whoever comes later is served again."""
     async with line(tmp_path, apart=True) as parts, AsyncExitStack() as stack:

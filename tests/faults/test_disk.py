@@ -23,6 +23,7 @@ from tests.faults.parts import (
     coordinator_apart,
     coordinator_settings,
     line_of,
+    needs_linux,
 )
 
 FULL = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh")
@@ -131,6 +132,7 @@ async def test_a_coordinator_on_a_real_bad_disk_says_so(tmp_path: Path) -> None:
     assert_one_sentence(created, tmp_path / "coordinator.db")
 
 
+@needs_linux
 async def test_a_disk_that_fills_under_a_coordinator_stops_enrolment_and_nothing_else(tmp_path: Path) -> None:
     """Clients and agents that are known are served; who would enrol waits, and gets in once there is room."""
     data = tmp_path / "data"

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tests.fakes.tapes import tape
-from tests.faults.parts import line, resident_bytes
+from tests.faults.parts import line, needs_linux, resident_bytes
 
 EVENTS = 10_000
 ROOM_BYTES = 8 * 1024
@@ -58,6 +58,7 @@ async def test_a_client_at_1_kb_a_second_slows_its_own_engine_and_nobody_else(tm
     assert after - before <= 2 * WINDOW_BYTES
 
 
+@needs_linux
 async def test_a_stuck_client_costs_less_than_its_window_and_128_kib_on_each_side(tmp_path: Path) -> None:
     """Memory of both processes, with 48 clients that read nothing while their engines would send 16 MiB."""
     async with line(tmp_path, apart=True) as parts, AsyncExitStack() as stack:
