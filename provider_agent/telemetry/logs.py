@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping
 from datetime import date
 from enum import Enum
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal, TextIO, cast
 
@@ -168,6 +169,7 @@ def _collection(name: str, value: object, depth: int) -> object:
     return f"<{type(value).__name__}>"
 
 
+@lru_cache(maxsize=1024)  # the names of fields are few, and most are our own
 def _is_private(name: str) -> bool:
     plain = name.lower().replace("-", "_")
     return plain in PRIVATE_FIELDS or plain.endswith(PRIVATE_SUFFIXES)
@@ -194,9 +196,9 @@ def _console_renderer(stream: TextIO) -> Processor:
 
 
 _COMMON: tuple[Processor, ...] = (
-    _add_logger_name,
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
     _leave_out_private,
+    _add_logger_name,  # from here on, what is ours and need not be looked at
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
