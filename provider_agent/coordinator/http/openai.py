@@ -27,7 +27,8 @@ HELD_BYTES = 1024 * 1024
 NOT_STREAMED = failed(ErrorCode.BACKEND_ERROR, "the engine did not stream its answer")
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; *[\w-]+=[\w.\"-]+)*", re.ASCII)
-_STATUSES = range(200, 600)
+_STATUSES = frozenset(range(200, 600)) - {204, 205, 304}
+"""What an answer may have. Behind the head of one without a body, its bytes would be the next response."""
 
 
 class OpenAIDoor:

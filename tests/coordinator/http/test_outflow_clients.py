@@ -208,6 +208,22 @@ async def test_a_client_of_http_1_0_gets_the_bytes_and_then_the_end_of_the_conne
         writer.close()
 
 
+@pytest.mark.parametrize("status", [204, 205, 304])
+async def test_an_answer_never_stands_behind_the_head_of_a_response_without_a_body(status: int) -> None:
+    """Else an agent could write the next response of the connection, which may be somebody else's."""
+    async with door() as it:
+        reader, writer = await it.client(stream=False, times=2)
+        asked = await it.asked()
+        asked.answer.start(status, "application/json")
+        it.tasks.create_task(asked.supply_all(*LARGE))
+
+        assert (await read_head(reader)).startswith(b"HTTP/1.1 502 ")
+        assert await read_body(reader) == b"".join(LARGE)
+        (await it.asked()).answer.end(FAILED)
+        assert (await read_head(reader)).startswith(b"HTTP/1.1 502 ")
+        writer.close()
+
+
 async def test_requests_that_were_sent_at_once_get_their_answers_in_turn() -> None:
     """Over one connection, each with its own end."""
     async with door() as it:
