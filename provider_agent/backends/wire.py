@@ -220,6 +220,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is_connected = False
+        self._unsent = _NOTHING  # uvloop raises where a closed connection is written to
         self.silence.stop()
         head = self._framing.head
         is_end_of_body = head is not None and not head.has_end and error is None and not self._is_leaving

@@ -64,6 +64,18 @@ async def test_what_comes_before_a_reader_is_kept_and_nothing_more_is_read() -> 
         assert (pauses, line.is_paused, reader.pieces) == ([False, True], False, [b"a"])
 
 
+async def test_nothing_is_written_to_a_connection_that_is_lost() -> None:
+    """An engine may hang up amidst a large request; uvloop raises where a closed connection is written to."""
+    with LooseTransport() as line:
+        line.wire.send(b"POST", bytes(4 * 1024 * 1024))
+        line.lose()
+        sent_bytes = len(line.written)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+        assert len(line.written) == sent_bytes < 4 * 1024 * 1024
+
+
 async def test_one_read_is_bounded() -> None:
     """That is what may still come after a pause."""
     with LooseTransport() as line:
