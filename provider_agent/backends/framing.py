@@ -42,6 +42,19 @@ class Framing:
         overhead_bytes: what came since the last piece without any; to be kept by the reader, for `check`.
     """
 
+    __slots__ = (
+        "_fields",
+        "_is_interim",
+        "_parser",
+        "feed",
+        "head",
+        "is_complete",
+        "on_body",
+        "on_header",
+        "overhead_bytes",
+        "pieces",
+    )
+
     def __init__(self) -> None:
         self.head: Head | None = None
         self.pieces: list[bytes] = []
@@ -95,6 +108,7 @@ class Framing:
         lower = {name.lower(): value for name, value in fields.items()}
         has_end = b"content-length" in lower or _is_chunked(lower.get(b"transfer-encoding"))
         self.head = Head(status, lower, has_end, parser.should_keep_alive())
+        fields.clear()
 
     def on_message_complete(self) -> None:
         if self._is_interim:

@@ -7,7 +7,6 @@ else is JSON, which cannot begin so, and travels as text.
 import re
 import struct
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TypeAlias
 
 import msgspec
@@ -109,7 +108,8 @@ def chunk_encoder(job_id: str, protocol: int, stream_id: int | None = None) -> C
     With a `stream_id` they are in the binary form.
     """
     if stream_id is not None:
-        return partial(encode_binary_chunk, stream_id)
+        pack = _binary_head.pack
+        return lambda seq, data: pack(BINARY, stream_id, seq) + data
     if protocol <= LEGACY_PROTOCOL:
         return lambda _, data: encode_chunk(job_id, 0, data, protocol)
     encode_base64 = pybase64.b64encode

@@ -57,8 +57,8 @@ class SendWindow:
         """`window_bytes` None: the peer acknowledges nothing (protocol 2), so what has left is done with."""
         self.window_bytes = WINDOW_BYTES if window_bytes is None else max(1, window_bytes)
         self._is_acked = window_bytes is not None
-        self._waiting: deque[bytes | memoryview] = deque()
-        self._unacked: deque[bytes | memoryview] = deque()  # the last one is of the chunk before `next_seq`
+        self._waiting: list[bytes | memoryview] = []  # an empty deque takes ten times the memory of a list
+        self._unacked: list[bytes | memoryview] = []  # the last one is of the chunk before `next_seq`
         self._again_seq = 0  # the next chunk that goes again; `next_seq` when none does
         self.next_seq = 0
         self.sent_bytes = 0
@@ -139,18 +139,20 @@ class SendWindow:
 
     def _next_payload(self, limit_bytes: int) -> bytes | memoryview:
         waiting = self._waiting
-        data = waiting.popleft()
-        if len(data) > limit_bytes:
-            whole = memoryview(data)
-            waiting.appendleft(whole[limit_bytes:])
+        first = waiting[0]
+        if len(first) > limit_bytes:
+            whole = memoryview(first)
+            waiting[0] = whole[limit_bytes:]
             return whole[:limit_bytes]
-        if not waiting or len(data) + len(waiting[0]) > limit_bytes:
-            return data
-        parts, size = [data], len(data)
-        while waiting and size + len(waiting[0]) <= limit_bytes:
-            parts.append(waiting.popleft())
-            size += len(parts[-1])
-        return b"".join(parts)
+        count = size = 0
+        for part in waiting:
+            size += len(part)
+            if size > limit_bytes:
+                break
+            count += 1
+        data = first if count == 1 else b"".join(waiting[:count])
+        del waiting[:count]
+        return data
 
     def ack(self, seq: int) -> bool:
         """Note that every chunk up to `seq` was taken by the consumer; whether that was news.
@@ -163,8 +165,8 @@ class SendWindow:
         count = seq + 1 - (self.next_seq - len(self._unacked))
         if count <= 0:
             return False
-        for _ in range(count):
-            self.unacked_bytes -= len(self._unacked.popleft())
+        self.unacked_bytes -= sum(map(len, self._unacked[:count]))
+        del self._unacked[:count]
         self._again_seq = max(self._again_seq, seq + 1)
         return True
 
@@ -211,6 +213,7 @@ class ReceiveWindow:
         "_acked_bytes",
         "_consumed_bytes",
         "_ends",
+        "_most_chunks",
         "_window_bytes",
         "acked_seq",
         "have_seq",
@@ -219,6 +222,7 @@ class ReceiveWindow:
 
     def __init__(self, window_bytes: int = WINDOW_BYTES) -> None:
         self._window_bytes = window_bytes
+        self._most_chunks = min(window_bytes, WINDOW_BYTES)  # also of empty ones
         self._ends: deque[int] = deque()  # where each chunk after `acked_seq` ends in the whole answer
         self._acked_bytes = 0
         self._consumed_bytes = 0
@@ -234,7 +238,7 @@ class ReceiveWindow:
         if seq != self.have_seq + 1:
             return Arrival.AGAIN if seq <= self.have_seq else Arrival.GAP
         end = self.received_bytes + size_bytes
-        if end - self._acked_bytes > self._window_bytes:
+        if end - self._acked_bytes > self._window_bytes or len(self._ends) >= self._most_chunks:
             return Arrival.BEYOND
         self.have_seq = seq
         self.received_bytes = end

@@ -174,7 +174,8 @@ class Channel:
     # --- out: what lanes call -------------------------------------------------------------
 
     def send(self, message: bytes) -> None:
-        self._send(message)
+        collect = self._send  # first a local, as in `Lane.write`
+        collect(message)
         collected_bytes = self._collected_bytes = self._collected_bytes + len(message)
         if collected_bytes > TURN_BYTES:
             self._hand_over_at_once()

@@ -5,7 +5,7 @@ whole, for the library. Nothing costs more than its size: neither many small rea
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from struct import Struct, iter_unpack
 from typing import Final, Protocol
 
@@ -28,7 +28,7 @@ _CONTROLS = _CLOSE, _PING, _PONG = _FIN | 0x8, _FIN | 0x9, _FIN | 0xA
 
 _MASKED = 0x80
 _KEY_BYTES = 4
-_KEYS_AT_ONCE = 1024
+_KEYS_AT_ONCE = 256
 
 _SHORT = 125  # the longest payload whose size is in the second byte
 _SIZE_IN_2, _SIZE_IN_8 = 126, 127
@@ -183,38 +183,56 @@ class MessageReader:
 
 
 class MessageWriter:
-    """Collects messages, framed, until they leave together."""
+    """Collects messages until they leave together.
+
+    Attributes:
+        add: takes a message; without a step in Python, for there are many.
+    """
+
+    __slots__ = ("_is_masked", "_keys", "_messages", "add")
 
     def __init__(self, *, is_masked: bool) -> None:
         """`is_masked`: we are the client."""
-        self._keys = _mask_keys() if is_masked else None
-        self._mask_bit = _MASKED if is_masked else 0
-        self._parts: list[bytes] = []
-
-    def add(self, message: bytes) -> None:
-        size = len(message)
-        first = _BINARY if size and message[0] == BINARY_MARK else _TEXT
-        if size <= _SHORT:
-            head = _HEAD(first, size | self._mask_bit)
-        elif size <= _LONGEST_IN_2:
-            head = _HEAD_2(first, _SIZE_IN_2 | self._mask_bit, size)
-        else:
-            head = _HEAD_8(first, _SIZE_IN_8 | self._mask_bit, size)
-        if self._keys is None:
-            self._parts += head, message
-        else:
-            key = next(self._keys)
-            self._parts += head, key, apply_mask(message, key)
+        self._is_masked = is_masked
+        self._keys: list[bytes] = []
+        self._messages: list[bytes] = []
+        self.add: Callable[[bytes], None] = self._messages.append
 
     def take(self) -> bytes:
-        """All that was added since the last time."""
-        data = b"".join(self._parts)
-        self._parts.clear()
+        """All that was added since the last time, framed."""
+        messages = self._messages
+        data = b"".join(self._masked(messages) if self._is_masked else _plain(messages))
+        messages.clear()
         return data
 
+    def _masked(self, messages: list[bytes]) -> list[bytes]:
+        parts: list[bytes] = []
+        keys = self._keys
+        for message in messages:
+            if not keys:
+                keys += _new_keys()
+            key = keys.pop()
+            parts += _head(message, _MASKED), key, apply_mask(message, key)
+        return parts
 
-def _mask_keys() -> Iterator[bytes]:
+
+def _plain(messages: list[bytes]) -> list[bytes]:
+    parts: list[bytes] = []
+    for message in messages:
+        parts += _head(message, 0), message
+    return parts
+
+
+def _head(message: bytes, mask_bit: int) -> bytes:
+    size = len(message)
+    first = _BINARY if size and message[0] == BINARY_MARK else _TEXT
+    if size <= _SHORT:
+        return _HEAD(first, size | mask_bit)
+    if size <= _LONGEST_IN_2:
+        return _HEAD_2(first, _SIZE_IN_2 | mask_bit, size)
+    return _HEAD_8(first, _SIZE_IN_8 | mask_bit, size)
+
+
+def _new_keys() -> list[bytes]:
     """Keys that nobody can predict, RFC 6455, 10.3; drawn many at a time."""
-    while True:
-        for (key,) in iter_unpack("4s", os.urandom(_KEYS_AT_ONCE * _KEY_BYTES)):
-            yield key
+    return [key for (key,) in iter_unpack("4s", os.urandom(_KEYS_AT_ONCE * _KEY_BYTES))]

@@ -135,7 +135,8 @@ class Lane:
             seq = window.pass_on(data, MERGED_BYTES)
             if seq >= 0:
                 self._turn = way.turn  # what else comes in this turn merges
-                way.send(self._encode(seq, data))
+                encode = self._encode  # first a local: a field that is called at once costs twice the time
+                way.send(encode(seq, data))
                 if window.unacked_bytes < window.window_bytes:
                     return True
                 self._wants_room = True

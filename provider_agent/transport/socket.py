@@ -48,8 +48,8 @@ class Socket(Protocol):
         """The next message; may be cancelled without loss. Raises ChannelClosed."""
         ...
 
-    def send(self, message: bytes) -> None:
-        """Collect a message for the next `flush`. Never waits; does nothing once the socket is closed."""
+    def send(self, message: bytes, /) -> None:
+        """Collect a message for the next `flush`. Never waits; nothing leaves once the socket is closed."""
         ...
 
     def flush(self) -> None:

@@ -40,6 +40,7 @@ class WebSocketConnection(asyncio.Protocol):
     """A `Socket`, and the protocol of its transport, whose reading and buffers it rules from now on.
 
     Attributes:
+        send: collects a message; after the end, the next flush throws it away.
         is_full: too much waits in the transport.
         on_room: called when that is over.
     """
@@ -60,6 +61,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._patience = patience
         self._rules = Protocol(side)
         self._writer = MessageWriter(is_masked=side is Side.CLIENT)
+        self.send = self._writer.add  # on the path of every token: no step in Python
         self._reader = MessageReader(
             is_masked=side is Side.SERVER, max_message_bytes=max_message_bytes, on_control=self._on_control
         )
@@ -98,12 +100,9 @@ class WebSocketConnection(asyncio.Protocol):
 
     # --- out ------------------------------------------------------------------------------
 
-    def send(self, message: bytes) -> None:
-        if self._ended is None:
-            self._writer.add(message)
-
     def flush(self) -> None:
-        if self._ended is None and (data := self._writer.take()) and not self._transport.is_closing():
+        data = self._writer.take()  # after the end, too: nobody else lets go of it
+        if data and self._ended is None and not self._transport.is_closing():
             self._write(data)  # to one that is, the loops log a warning each time
 
     def _write(self, data: bytes) -> None:
