@@ -164,7 +164,7 @@ class Dispatcher:
         if job.state is not JobState.STREAMING:
             job.step(JobState.STREAMING)
             job.first_byte_s = self._clock()
-        if not job.answer.feed(data):
+        if data and not job.answer.feed(data):
             self._placing.end(job, JobState.FAILED, CLIENT_TOO_SLOW)
 
     def _take_misplaced(self, provider: Provider, job: Job, arrival: Arrival) -> None:

@@ -56,6 +56,22 @@ async def test_a_stream_id_of_another_agent_is_nobodys_here(coordinator: Coordin
     assert coordinator.dispatcher.late_frames == 1
 
 
+async def test_empty_chunks_are_taken_but_not_without_end() -> None:
+    """One is harmless; an agent that sends nothing else would fill our memory with them."""
+    coordinator = Coordinator(DispatchLimits(window_bytes=16))
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+
+    agent.chunk("j1", b"")
+    agent.chunk("j1", b"data")
+    assert await now(answer) == b"data"
+
+    for _ in range(17):
+        agent.chunk("j1", b"")
+    assert await code_of(answer) == "internal"
+    coordinator.close()
+
+
 async def test_binary_chunks_of_a_job_that_is_over_are_late(coordinator: Coordinator) -> None:
     """By cancel, and by outcome."""
     agent = coordinator.agent()

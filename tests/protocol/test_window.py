@@ -260,6 +260,15 @@ def test_a_sender_that_ignores_the_window_is_seen() -> None:
     assert window.receive(1, 1) is Arrival.NEXT
 
 
+def test_empty_chunks_are_no_way_around_the_window() -> None:
+    """Each is remembered until it is acknowledged, and they cost their sender nothing."""
+    window = ReceiveWindow(4)
+
+    arrivals = [window.receive(seq, 0) for seq in range(5)]
+
+    assert arrivals == [Arrival.NEXT] * 4 + [Arrival.BEYOND]
+
+
 # --- both, over a connection that breaks ------------------------------------------------------
 
 
