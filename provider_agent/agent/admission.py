@@ -56,8 +56,8 @@ def admit(
 
 def free_routes(routes: tuple[Route, ...], running: Collection[RunningJob]) -> tuple[Route, ...]:
     """Those of the routes that can take one more job, the best first."""
-    if len(routes) == 1 and routes[0].is_unlimited:
-        return routes  # whatever runs
+    if len(routes) == 1 and routes[0].has_room_for_all(len(running)):
+        return routes  # wherever they run
 
     def active(route: Route) -> tuple[int, int]:
         name = route.backend.name

@@ -25,8 +25,10 @@ class TokenBudget:
 
     def wait_s(self, now_s: float) -> float:
         """How long until a job may start; 0 if it may start now."""
+        if self._limit is None:
+            return 0.0
         self._forget(now_s)
-        if self._limit is None or self._sum < self._limit:
+        if self._sum < self._limit:
             return 0.0
         left = self._sum
         for spent_s, tokens in self._spent:

@@ -56,10 +56,10 @@ class Route:
     def endpoints(self) -> frozenset[str]:
         return self.model.endpoints & EMBEDDING_ENDPOINTS if self.model.is_embedding else self.model.endpoints
 
-    @property
-    def is_unlimited(self) -> bool:
-        """Whether it can take any number of jobs at once."""
-        return self.backend.max_concurrent is None and self.model.max_concurrent is None
+    def has_room_for_all(self, jobs: int) -> bool:
+        """Whether it could take one more job, even if all of these ran there."""
+        on_backend, with_model = self.backend.max_concurrent, self.model.max_concurrent
+        return (on_backend is None or jobs < on_backend) and (with_model is None or jobs < with_model)
 
     def limit(self, otherwise: int) -> int:
         """Jobs at once that this route can take."""
@@ -89,6 +89,7 @@ class RoutingTable:
         routes = _routes(catalog, policy)
         self.left_out = max(0, len(routes) - MOST_MODELS)
         self._routes = dict(islice(routes.items(), MOST_MODELS))
+        self._fitting: dict[tuple[str, str], tuple[Route, ...]] = {}  # by model and endpoint, once asked for
         self.offers = tuple(self._offer(name) for name in sorted(self._routes))
         self.fingerprint = "sha256:" + hashlib.sha256(msgspec.json.encode(self.offers)).hexdigest()
 
@@ -111,12 +112,16 @@ class RoutingTable:
 
     def routes(self, model_id: str, endpoint: str) -> tuple[Route, ...] | Refusal:
         """All routes for a model and endpoint, or the permanent reason why there is none."""
+        known = self._fitting.get((model_id, endpoint))
+        if known is not None:
+            return known
         routes = self._routes.get(model_id)
         if routes is None:
             return Refusal(ErrorCode.MODEL_NOT_LOADED, "no backend of this agent serves that model")
         fitting = tuple(route for route in routes if endpoint in route.endpoints)
         if not fitting:
             return Refusal(ErrorCode.UNSUPPORTED_ENDPOINT, "no backend with that model offers that endpoint")
+        self._fitting[model_id, endpoint] = fitting
         return fitting
 
     def __len__(self) -> int:

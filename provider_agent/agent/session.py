@@ -244,16 +244,20 @@ class Session:
                 self._take(frame)
 
     def _take(self, frame: Frame) -> None:
+        """The frequent ones first."""
+        if isinstance(frame, JobAck):
+            self._executor.ack(frame.job_id, frame.seq)
+        elif isinstance(frame, Job):
+            if frame.deadline_ms is None and self._channel.protocol <= LEGACY_PROTOCOL:
+                frame = msgspec.structs.replace(frame, deadline_ms=LEGACY_DEADLINE_MS)
+            self._executor.submit(frame)
+        elif isinstance(frame, JobCancel):
+            self._executor.cancel(frame.job_id)
+        else:
+            self._take_news(frame)
+
+    def _take_news(self, frame: Frame) -> None:
         match frame:
-            case Job(deadline_ms=None) if self._channel.protocol <= LEGACY_PROTOCOL:
-                job = msgspec.structs.replace(frame, deadline_ms=LEGACY_DEADLINE_MS)
-                self._executor.submit(job)
-            case Job():
-                self._executor.submit(frame)
-            case JobCancel(job_id=job_id):
-                self._executor.cancel(job_id)
-            case JobAck(job_id=job_id, seq=seq):
-                self._executor.ack(job_id, seq)
             case CapabilitiesOk(revision=revision, rejected=rejected):
                 for model in rejected:
                     log.warning("model_rejected", model_id=model.model_id, reason=model.reason)

@@ -24,6 +24,7 @@ _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
 _ALARM: Final = b"error"
 """In every engine's way to report an error; in few other events."""
 
+_USUAL_DONE: Final = b"data: [DONE]\n\n"
 _NOT_FINISHED: Final = (b'"finish_reason"', b'"finish_reason":null', b'"finish_reason": null')
 _NO_USAGE: Final = (b'"usage"', b'"usage":null', b'"usage": null')
 _NOT_DONE: Final = (b'"done"', b'"done":false', b'"done": false')
@@ -151,7 +152,7 @@ class EventScanner(BlockScanner):
         return len(self._finished) >= self._choices
 
     def _judge(self, block: bytes) -> bool:
-        name, payload = _event_in(block)
+        name, payload = (b"", b"[DONE]") if block == _USUAL_DONE else _event_in(block)
         if payload.strip() == b"[DONE]":
             self.ended = True
             return True
@@ -206,7 +207,7 @@ def _says_only(data: bytes, name: bytes, usual: bytes, spaced: bytes) -> bool:
 def _event_in(block: bytes) -> tuple[bytes, bytes]:
     """Name and data of an event. Old llama.cpp sends its error as a field `error`, without any event name."""
     only_line = block.rstrip(b"\r\n")
-    if only_line.startswith(b"data: {") and only_line.find(b"\n") < 0 and only_line.find(b"\r") < 0:
+    if block.startswith(b"data: {") and only_line.find(b"\n") < 0 and only_line.find(b"\r") < 0:
         return b"", only_line[6:]  # the ordinary case, three times as fast
     name, lines = b"", []
     for line in block.splitlines():
