@@ -98,7 +98,7 @@ class BlockScanner(ABC):
         return bytes(relay)
 
     def _is_tidy(self, data: bytes) -> bool:
-        """Nothing but whole blocks with the usual end: a short answer comes so, and the end of most others."""
+        """Nothing but whole blocks with the usual end: so short answers come, and most last parts."""
         mark = self._usual_ends[0]
         return (
             data.endswith(mark)

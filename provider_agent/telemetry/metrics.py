@@ -4,12 +4,18 @@ What can be derived (jobs running, free slots, backends' health) is read from a 
 never counted beside its owner. Labels have few values: a code or status that a peer made up is `other`.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from itertools import accumulate
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -63,21 +69,47 @@ class _Views(Collector):
         return self._gauges()
 
 
-M = TypeVar("M", Counter, Histogram)
+class _Counters(Collector):
+    """A counter, with or without labels: a dictionary, since to count by the library costs ten times that."""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._counts: dict[tuple[str, ...], float] = {} if labels else {(): 0}
+
+    def inc(self, *values: str, by: float = 1) -> None:
+        """`values` are the labels', in their order."""
+        self._counts[values] = self._counts.get(values, 0) + by
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for values, count in self._counts.items():
+            family.add_metric(values, count)
+        yield family
 
 
-class _Children(Generic[M]):
-    """A metric with labels, which remembers its children: to look one up costs as much as to count it."""
+class _Histograms(Collector):
+    """A histogram with one label. `bounds` are the largest values of its buckets, in order."""
 
-    def __init__(self, metric: M) -> None:
-        self._metric: M = metric
-        self._children: dict[tuple[str, ...], M] = {}
+    def __init__(self, name: str, text: str, label: str, bounds: tuple[float, ...]) -> None:
+        self._name, self._text, self._label, self._bounds = name, text, label, bounds
+        self._names = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
 
-    def labels(self, *values: str) -> M:
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = self._metric.labels(*values)
-        return child
+    def observe(self, value: float, label: str) -> None:
+        counts = self._counts.get(label)
+        if counts is None:
+            counts = self._counts[label] = [0] * len(self._names)
+            self._sums[label] = 0.0
+        counts[bisect_left(self._bounds, value)] += 1
+        self._sums[label] += value
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(self._name, self._text, labels=(self._label,))
+        for label, counts in self._counts.items():
+            buckets = list(zip(self._names, accumulate(counts), strict=True))
+            family.add_metric((label,), buckets, self._sums[label])
+        yield family
 
 
 class _Metrics:
@@ -93,18 +125,15 @@ class _Metrics:
         """All metrics in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"{self._prefix}_{name}", text, registry=self._registry)
+    def _counters(self, name: str, text: str, *labels: str) -> _Counters:
+        counters = _Counters(f"{self._prefix}_{name}", text, labels)
+        self._registry.register(counters)
+        return counters
 
-    def _counters(self, name: str, text: str, *labels: str) -> "_Children[Counter]":
-        return _Children(Counter(f"{self._prefix}_{name}", text, labels, registry=self._registry))
-
-    def _histograms(
-        self, name: str, text: str, label: str, buckets: tuple[float, ...]
-    ) -> "_Children[Histogram]":
-        return _Children(
-            Histogram(f"{self._prefix}_{name}", text, (label,), registry=self._registry, buckets=buckets)
-        )
+    def _histograms(self, name: str, text: str, label: str, bounds: tuple[float, ...]) -> _Histograms:
+        histograms = _Histograms(f"{self._prefix}_{name}", text, label, bounds)
+        self._registry.register(histograms)
+        return histograms
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         return GaugeMetricFamily(f"{self._prefix}_{name}", text, value=value)
@@ -127,12 +156,12 @@ class AgentMetrics(_Metrics):
             _FIRST_BYTE_S,
         )
         self._tokens = self._counters("tokens", "Tokens that engines counted", "direction")
-        self._bytes = self._counter("relayed_bytes", "Bytes of answers that were relayed")
+        self._bytes = self._counters("relayed_bytes", "Bytes of answers that were relayed")
         self._dials = self._counters("dials", "Attempts to reach the coordinator, by result", "result")
         self._sessions = self._counters(
             "sessions", "Authenticated sessions that ended, by kind of end", "end"
         )
-        self._catalog_changes = self._counter("catalog_changes", "Changes of what this agent offers")
+        self._catalog_changes = self._counters("catalog_changes", "Changes of what this agent offers")
 
     def job_ended(
         self,
@@ -147,20 +176,20 @@ class AgentMetrics(_Metrics):
     ) -> None:
         """One job has its outcome; `code` None is done, `backend` "" is a refusal."""
         outcome = _outcome(code)
-        self._jobs.labels(outcome, backend).inc()
-        self._duration.labels(outcome).observe(duration_s)
+        self._jobs.inc(outcome, backend)
+        self._duration.observe(duration_s, outcome)
         if first_byte_s is not None:
-            self._first_byte.labels(backend).observe(first_byte_s)
+            self._first_byte.observe(first_byte_s, backend)
         _add_tokens(self._tokens, input_tokens, output_tokens)
-        self._bytes.inc(relayed_bytes)
+        self._bytes.inc(by=relayed_bytes)
 
     def dialled(self, result: str) -> None:
         """One dial ended: `ok`, or the kind of its failure."""
-        self._dials.labels(result).inc()
+        self._dials.inc(result)
 
     def session_ended(self, end: str) -> None:
         """One authenticated session ended; `end` is the kind that the connector found."""
-        self._sessions.labels(end).inc()
+        self._sessions.inc(end)
 
     def catalog_changed(self) -> None:
         self._catalog_changes.inc()
@@ -210,7 +239,7 @@ class CoordinatorMetrics(_Metrics):
             "queue_wait_seconds", "How long jobs waited for a free slot", "result", _DURATION_S
         )
         self._tokens = self._counters("tokens", "Tokens that engines counted", "direction")
-        self._bytes = self._counter("relayed_bytes", "Bytes of answers that were relayed to clients")
+        self._bytes = self._counters("relayed_bytes", "Bytes of answers that were relayed to clients")
         self._handshakes = self._counters("handshakes", "Handshakes with agents, by result", "result")
         self._sessions = self._counters(
             "agent_sessions", "Sessions of agents that ended, by close code", "end"
@@ -226,30 +255,30 @@ class CoordinatorMetrics(_Metrics):
         relayed_bytes: int = 0,
     ) -> None:
         """One client has its answer; `endpoint` is one of our routes, never the path as it came."""
-        self._requests.labels(endpoint, str(status)).inc()
-        self._duration.labels(endpoint).observe(duration_s)
+        self._requests.inc(endpoint, str(status))
+        self._duration.observe(duration_s, endpoint)
         if first_byte_s is not None:
-            self._first_byte.labels(endpoint).observe(first_byte_s)
-        self._bytes.inc(relayed_bytes)
+            self._first_byte.observe(first_byte_s, endpoint)
+        self._bytes.inc(by=relayed_bytes)
 
     def attempt_ended(
         self, *, code: str | None, input_tokens: int | None = None, output_tokens: int | None = None
     ) -> None:
         """One dispatch to an agent has its outcome; `code` None is done."""
-        self._attempts.labels(_outcome(code)).inc()
+        self._attempts.inc(_outcome(code))
         _add_tokens(self._tokens, input_tokens, output_tokens)
 
     def waited(self, result: str, duration_s: float) -> None:
         """A job left the queue: `dispatched`, `refused` or `cancelled`."""
-        self._queue_wait.labels(result).observe(duration_s)
+        self._queue_wait.observe(duration_s, result)
 
     def handshake_ended(self, result: str) -> None:
         """`ok`, or a code of `auth_failed`, or `timeout`."""
-        self._handshakes.labels(result).inc()
+        self._handshakes.inc(result)
 
     def session_ended(self, close_code: int | None) -> None:
         """An agent's session ended; None is a connection that broke."""
-        self._sessions.labels(str(close_code) if close_code in _CLOSE_CODES else OTHER).inc()
+        self._sessions.inc(str(close_code) if close_code in _CLOSE_CODES else OTHER)
 
     def _gauges(self) -> Iterator[Metric]:
         view = self._view()
@@ -269,8 +298,8 @@ def _outcome(code: str | None) -> str:
     return code if code in _CODES else OTHER
 
 
-def _add_tokens(counter: _Children[Counter], input_tokens: int | None, output_tokens: int | None) -> None:
+def _add_tokens(counter: _Counters, input_tokens: int | None, output_tokens: int | None) -> None:
     if input_tokens is not None:
-        counter.labels("input").inc(input_tokens)
+        counter.inc("input", by=input_tokens)
     if output_tokens is not None:
-        counter.labels("output").inc(output_tokens)
+        counter.inc("output", by=output_tokens)

@@ -45,6 +45,24 @@ def test_a_job_is_counted_by_its_outcome() -> None:
     assert seen["provider_agent_relayed_bytes_total"] == 300
 
 
+def test_a_duration_counts_in_its_bucket_and_in_all_larger_ones() -> None:
+    """A bucket's bound belongs to it; what is beyond all bounds is in the last one."""
+    metrics = AgentMetrics(lambda: AGENT)
+    for duration_s in (0.05, 0.2, 700.0):
+        metrics.job_ended(code=None, backend="a", duration_s=duration_s)
+
+    seen = samples(metrics.render())
+    bucket = 'provider_agent_job_duration_seconds_bucket{{le="{}",outcome="done"}}'
+    assert [seen[bucket.format(bound)] for bound in ("0.05", "0.1", "0.25", "600.0", "+Inf")] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
+    assert seen['provider_agent_job_duration_seconds_count{outcome="done"}'] == 3
+
+
 def test_unknown_usage_is_not_counted_as_zero_tokens() -> None:
     """Where no engine counted, there is no sample at all (field note 14)."""
     metrics = AgentMetrics(lambda: AGENT)
