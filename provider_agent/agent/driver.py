@@ -77,12 +77,13 @@ class Driver:
                     raise
 
     async def _relay(self, running: RunningJob, route: Route) -> None:
+        job = running.job
         running.opened_s = self._clock()
-        async with route.backend.open(self._call(running.job, route)) as reply:
+        async with route.backend.open(self._call(job, route)) as reply:
             running.reply = reply
             running.lane.start(
                 JobStarted(
-                    job_id=running.job.job_id,
+                    job_id=job.job_id,
                     backend=route.backend.name,
                     upstream_model=route.model.model_id,
                     http_status=reply.http_status,

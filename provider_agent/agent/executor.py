@@ -210,8 +210,8 @@ class Executor:
         if known is not None and is_told(known, self._channel.protocol):
             self._channel.post(known)
             return
-        self._kept.drop(job.job_id)  # nobody who dispatches it anew will ask for its last attempt again
-        self._note_rest()
+        if self._kept.drop(job.job_id) is not None:  # nobody who dispatches it anew will ask for that again
+            self._note_rest()
         routes = self._admit(job)
         if isinstance(routes, Refusal):
             self._refuse(job, routes)
@@ -310,16 +310,17 @@ class Executor:
         self._channel.post(refusal(job_id, why.code, why.message, why.retry_after_ms))
 
     def _start(self, job: Job, routes: tuple[Route, ...]) -> None:
+        channel = self._channel
         lane, patience_s = self._way_out(job)
         pump = Pump(lane, clock=self._clock, patience_s=patience_s)
         running = RunningJob(job, lane, pump, routes, routes[0], self._clock())
-        running.is_acknowledged = self._channel.protocol > LEGACY_PROTOCOL
+        running.is_acknowledged = channel.protocol > LEGACY_PROTOCOL
         pump.on_stuck = lambda: self._stop(running, ErrorCode.BACKPRESSURE_TIMEOUT)
         self._running[job.job_id] = running
         self._at_rest.clear()
-        self._channel.attach(lane)
-        running.task = self._tasks.create_task(self._driver.outcome(running))
-        running.task.add_done_callback(lambda task: self._end(running, task))
+        channel.attach(lane)
+        task = running.task = self._tasks.create_task(self._driver.outcome(running))
+        task.add_done_callback(lambda task: self._end(running, task))
 
     def _way_out(self, job: Job) -> tuple[Lane, float]:
         """The job's lane, and how long its peer may take nothing of it."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -96,18 +97,20 @@ class RunningJob:
 
     def done(self, now_s: float) -> JobDone:
         """The outcome of a whole answer, all of which has left."""
-        first, opened, window = self.pump.first_byte_s, self.opened_s, self.lane.window
+        pump, started_s = self.pump, self.started_s
+        first_s, opened_s, window = pump.first_byte_s, self.opened_s, self.lane.window
+        made = window.next_seq
         return JobDone(
             job_id=self.job.job_id,
             tokens=_tokens(self.usage),
-            duration_ms=_milliseconds(now_s - self.started_s),
-            seq=window.next_seq,
-            chunks=window.next_seq,
+            duration_ms=_milliseconds(now_s - started_s),
+            seq=made,
+            chunks=made,
             bytes=window.sent_bytes,
             timings=Timings(
-                first_byte_ms=None if first is None else _milliseconds(first - self.started_s),
-                backend_ms=None if opened is None else _milliseconds(now_s - opened),
-                stalled_ms=_milliseconds(self.pump.stalled_s),
+                first_byte_ms=None if first_s is None else _milliseconds(first_s - started_s),
+                backend_ms=None if opened_s is None else _milliseconds(now_s - opened_s),
+                stalled_ms=_milliseconds(pump.stalled_s) if pump.stalled_s else 0,
             ),
         )
 
@@ -210,17 +213,18 @@ class EndedJob(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, running: RunningJob, outcome: Outcome, now_s: float) -> "EndedJob":
-        first = running.pump.first_byte_s
+        job, reply, pump, started_s = running.job, running.reply, running.pump, running.started_s
+        first_s = pump.first_byte_s
         return cls(
-            job_id=running.job.job_id,
-            model_id=running.job.model_id,
+            job_id=job.job_id,
+            model_id=job.model_id,
             backend=running.route.backend.name,
             code=ErrorCode(outcome.error_code) if isinstance(outcome, JobError) else None,
-            latency_s=now_s - running.started_s,
-            first_byte_s=None if first is None else first - running.started_s,
-            relayed_bytes=running.pump.relayed_bytes,
+            latency_s=now_s - started_s,
+            first_byte_s=None if first_s is None else first_s - started_s,
+            relayed_bytes=pump.relayed_bytes,
             usage=running.usage,
-            is_streamed=running.reply is not None and _is_stream(running.reply.content_type),
+            is_streamed=reply is not None and _is_stream(reply.content_type),
         )
 
 
@@ -251,10 +255,11 @@ class OutcomeMemory:
             self._never_ran.popitem(last=False)
 
     def keep(self, now_s: float, job: Job, outcome: Outcome) -> None:
-        self._rows.pop(job.job_id, None)
-        self._rows[job.job_id] = _Remembered(now_s, job.attempt, outcome)
-        while len(self._rows) > REMEMBER_JOBS or self._oldest().ended_s < now_s - REMEMBER_S:
-            self._rows.popitem(last=False)
+        rows = self._rows
+        rows[job.job_id] = _Remembered(now_s, job.attempt, outcome)
+        rows.move_to_end(job.job_id)
+        while len(rows) > REMEMBER_JOBS or self._oldest().ended_s < now_s - REMEMBER_S:
+            rows.popitem(last=False)
 
     def revise(self, outcome: Outcome) -> None:
         """A job that was remembered has become something else before anybody was told."""
@@ -273,6 +278,7 @@ class OutcomeMemory:
         return next(iter(self._rows.values()))
 
 
+@lru_cache(maxsize=64)  # engines have few
 def _is_stream(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() != "application/json"
 

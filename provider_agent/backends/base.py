@@ -22,7 +22,7 @@ The tree of the errors; each class carries its wire code, so that nobody maps th
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from provider_agent.protocol.errors import ErrorCode
 
@@ -71,8 +71,7 @@ class BackendModel:
     is_embedding: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One request to an engine.
 
     Attributes:
@@ -94,8 +93,7 @@ class Call:
     max_output_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens that the engine counted; None where it did not say."""
 
     input_tokens: int | None = None

@@ -55,7 +55,7 @@ class Facts(msgspec.Struct, frozen=True):
     @property
     def finished_choices(self) -> frozenset[object]:
         """Indices of the choices that end here."""
-        if not isinstance(self.choices, list):
+        if not self.choices or not isinstance(self.choices, list):
             return frozenset()
         return frozenset(
             str(each.get("index", 0))
@@ -65,7 +65,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     def usage_after(self, before: Usage) -> Usage:
         """What is known with this object: its own counts, and those before it where it says none."""
-        said = self.usage or self._in_response("usage")
+        said = self.usage or (self.response and self._in_response("usage"))
         if isinstance(said, dict):
             return with_usage(before, said)
         if self.prompt_eval_count is None and self.eval_count is None:

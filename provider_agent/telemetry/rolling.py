@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 WINDOW_S = 60.0
 AVERAGE_JOBS = 50
@@ -53,8 +54,7 @@ class Summary:
         return self.recent_failures[-1] if self.recent_failures else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(NamedTuple):
     ended_s: float
     failed: bool
     latency_ms: float
