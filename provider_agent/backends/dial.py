@@ -11,7 +11,7 @@ from provider_agent.backends.base import BackendError, BackendUnreachable, First
 from provider_agent.backends.framing import NotHttp
 from provider_agent.backends.race import Address, Race, addresses_of
 from provider_agent.backends.target import Target, is_address
-from provider_agent.backends.wire import READ_BYTES, EngineSilent, Lost, Wire
+from provider_agent.backends.wire import EngineSilent, Lost, ReadBuffer, Wire
 
 ADDRESSES_FRESH_S: Final = 10.0
 """For so long a name is not asked for again."""
@@ -29,7 +29,7 @@ class Dialler:
     def __init__(self, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._buffer = ReadBuffer()
         self._context: ssl.SSLContext | None = None
         self._addresses: dict[tuple[str, int], tuple[float, tuple[Address, ...]]] = {}
 

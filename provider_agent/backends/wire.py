@@ -21,6 +21,25 @@ _IN_ONE_PIECE_BYTES: Final = 256 * 1024
 """A longer request is written bit by bit, so that the other jobs go on meanwhile."""
 
 _NOTHING: Final = memoryview(b"")
+_SMALL_BYTES: Final = 512
+
+
+class ReadBuffer(dict[int, memoryview]):
+    """What wires read into, and its first so many bytes, by their number: those of a token are kept at hand.
+
+    Attributes:
+        whole: all of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole = memoryview(bytearray(READ_BYTES))
+
+    def __missing__(self, size_bytes: int) -> memoryview:
+        first = self.whole[:size_bytes]
+        if size_bytes <= _SMALL_BYTES:
+            self[size_bytes] = first
+        return first
 
 
 class Lost(Exception):
@@ -59,6 +78,7 @@ class Wire(asyncio.BufferedProtocol):
         "_loop",
         "_on_data",
         "_on_end",
+        "_received",
         "_unsent",
         "on_spoiled",
         "silence",
@@ -67,10 +87,11 @@ class Wire(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, buffer: memoryview) -> None:
-        self.silence = Silence(lambda: self._end(EngineSilent()))
+    def __init__(self, buffer: ReadBuffer) -> None:
+        self.silence = Silence(self._fall_silent)
         self.on_spoiled: Callable[[Wire], None] | None = None
-        self._buffer = buffer
+        self._received = buffer
+        self._buffer = buffer.whole
         self._loop = asyncio.get_running_loop()
         self._framing = Framing()
         self._on_data: Callable[[bytes], None] | None = None
@@ -106,6 +127,7 @@ class Wire(asyncio.BufferedProtocol):
         if self._framing.head is None and not self._has_ended:
             self._head_came = self._loop.create_future()
             await self._head_came
+            self._head_came = None
         if self._framing.head is None:
             raise self._cut or Lost(was_heard=False)
         return self._framing.head
@@ -219,7 +241,7 @@ class Wire(asyncio.BufferedProtocol):
         feed = framing.feed  # first a local: a field that is called at once costs twice the time
         broken: Exception | None = None
         try:
-            feed(self._buffer[:size_bytes])
+            feed(self._received[size_bytes])
         except NotHttp as error:
             broken = error
         pieces, on_data = framing.pieces, self._on_data
@@ -298,6 +320,9 @@ class Wire(asyncio.BufferedProtocol):
         self._cut = cut
         self._wake()
         self._on_end(cut)
+
+    def _fall_silent(self) -> None:
+        self._end(EngineSilent())
 
     def _wake(self) -> None:
         if self._head_came is not None and not self._head_came.done():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from provider_agent.backends.framing import NotHttp
-from provider_agent.backends.wire import READ_BYTES, EngineSilent, Lost, Wire
+from provider_agent.backends.wire import READ_BYTES, EngineSilent, Lost, ReadBuffer, Wire
 from tests.fakes.transports import LooseTransport
 
 LATE_S = 5.0
@@ -280,7 +280,7 @@ async def test_after_hanging_up_nothing_is_pushed() -> None:
 async def test_a_server_that_speaks_before_it_is_connected_is_left() -> None:
     """Under TLS its first words may come before the transport is known."""
     with LooseTransport() as line:
-        wire = Wire(memoryview(bytearray(READ_BYTES)))
+        wire = Wire(ReadBuffer())
         wire.get_buffer(-1)[:3] = b"220"
         wire.buffer_updated(3)
         wire.connection_made(line)

@@ -5,7 +5,7 @@ import socket
 from types import TracebackType
 from typing import Any, Self
 
-from provider_agent.backends.wire import READ_BYTES, Wire
+from provider_agent.backends.wire import ReadBuffer, Wire
 from provider_agent.transport.tcp import HIGH_WATER_BYTES
 
 
@@ -21,13 +21,12 @@ class LooseTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self._buffer = bytearray(READ_BYTES)
         self._socket, self.far_end = socket.socketpair()
         self._is_closing = False
         self.written = bytearray()
         self.is_paused = False
         self.lost = asyncio.Event()
-        self.wire = Wire(memoryview(self._buffer))
+        self.wire = Wire(ReadBuffer())
         self.wire.connection_made(self)
 
     def __enter__(self) -> Self:
