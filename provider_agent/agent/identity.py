@@ -86,6 +86,19 @@ class Identity:
             _create(path)
             return cls(path, _load(path))
 
+    @classmethod
+    def look(cls, path: Path) -> "Identity | None":
+        """The key in this file, or None where it would be made; changes nothing.
+
+        Raises:
+            IdentityError: as far as it can be told beforehand, `load_or_create` would raise it, too.
+        """
+        try:
+            return cls(path, _load(path))
+        except FileNotFoundError:
+            _check_can_be_made(path)
+            return None
+
     @property
     def public_key(self) -> bytes:
         return self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -100,6 +113,13 @@ class Identity:
     def provider_id(self, server_host: str) -> str | None:
         """What the coordinator on this host calls us; None before the first contact."""
         return self._read_ids().get(server_host)
+
+    def is_known_at(self, server_host: str) -> bool:
+        """Whether that coordinator knows us already; changes nothing."""
+        try:
+            return server_host in _ids(self._ids_path.read_bytes())
+        except (OSError, ValueError):
+            return False
 
     def remember_provider_id(self, server_host: str, provider_id: str) -> None:
         """Keep what the coordinator calls us; a disk that refuses costs a warning, not the session."""
@@ -185,7 +205,14 @@ def _parse(path: Path, content: bytes) -> Ed25519PrivateKey:
     return key
 
 
+_MAKE_ROOM = "make its directory writable, or set identity.key_path"
 _RESTORE = "restore it from a backup, or move it away to start with a new identity"
+
+
+def _check_can_be_made(path: Path) -> None:
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise IdentityError(path, f"cannot be made (no writing in {place})", _MAKE_ROOM)
 
 
 def _create(path: Path) -> None:
@@ -202,8 +229,7 @@ def _create(path: Path) -> None:
             fresh.unlink(missing_ok=True)
         _sync_directory(path.parent)
     except OSError as error:
-        remedy = "make its directory writable, or set identity.key_path"
-        raise IdentityError(path, f"cannot be made ({_reason(error)})", remedy) from error
+        raise IdentityError(path, f"cannot be made ({_reason(error)})", _MAKE_ROOM) from error
     _log.info("identity_created", path=path)
 
 

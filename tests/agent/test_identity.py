@@ -314,3 +314,49 @@ def test_an_ids_file_that_cannot_be_used_stops_nothing(path: Path) -> None:
         "identity.key",
         "identity.key.providers.json",
     ]
+
+
+# --- looking without touching ------------------------------------------------------------
+
+
+def test_a_look_finds_the_key_and_makes_none(path: Path) -> None:
+    """Whoever only asks changes nothing."""
+    assert Identity.look(path) is None
+    assert not path.parent.exists()
+
+    made = Identity.load_or_create(path)
+    looked = Identity.look(path)
+    assert looked is not None
+    assert looked.public_key == made.public_key
+
+
+def test_a_look_says_what_a_start_would_say(path: Path) -> None:
+    """A broken key, and a place where none can be made."""
+    write(path, b"rubbish")
+    with pytest.raises(IdentityError, match="no private key"):
+        Identity.look(path)
+
+    with pytest.raises(IdentityError, match="cannot be read"):
+        Identity.look(path / "identity.key")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_look_sees_that_no_key_can_be_made(path: Path) -> None:
+    """The directory is another's."""
+    path.parent.mkdir(mode=0o500)
+
+    with pytest.raises(IdentityError, match="cannot be made"):
+        Identity.look(path)
+
+
+def test_a_look_leaves_a_broken_ids_file_where_it_is(path: Path) -> None:
+    """It is moved aside by a start only."""
+    identity = Identity.load_or_create(path)
+    assert not identity.is_known_at("a.example")
+    identity.remember_provider_id("a.example", "prov-1")
+    assert identity.is_known_at("a.example")
+
+    ids = path.with_name("identity.key.providers.json")
+    ids.write_bytes(b"[]")
+    assert not identity.is_known_at("a.example")
+    assert ids.read_bytes() == b"[]"
