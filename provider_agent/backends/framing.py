@@ -100,7 +100,9 @@ class Framing:
         if parser is None:
             return
         status = parser.get_status_code()
-        if status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS:
+        if status < HTTPStatus.OK:
+            if status == HTTPStatus.SWITCHING_PROTOCOLS:
+                raise NotHttp("another protocol, which nobody had asked for")
             self._is_interim = True
             return
         if self.overhead_bytes and sum(map(len, fields)) + sum(map(len, fields.values())) > MAX_HEAD_BYTES:
@@ -116,6 +118,8 @@ class Framing:
             self._fields.clear()
         else:
             self.is_complete = True
+            if self._fields and self._parser and self.head:  # even behind the body it may say that it closes
+                self.head = self.head._replace(is_persistent=self._parser.should_keep_alive())
 
 
 def _is_chunked(encoding: bytes | None) -> bool:

@@ -51,6 +51,23 @@ def test_an_engine_may_announce_that_it_closes(line: bytes) -> None:
     assert (framing.head.is_persistent, framing.is_complete) == (False, True)
 
 
+def test_an_engine_may_announce_behind_the_body_that_it_closes() -> None:
+    """The parser believes that, too: whatever came next over this connection would be no HTTP to it."""
+    framing = Framing()
+    framing.feed(CHUNKED.replace(b"Trailer: x", b"Connection: close"))
+
+    assert framing.head is not None
+    assert (framing.head.is_persistent, framing.is_complete) == (False, True)
+
+
+def test_an_answer_in_another_protocol_is_none() -> None:
+    """The parser has an error of its own for that, which nobody above knows."""
+    framing = Framing()
+
+    with pytest.raises(NotHttp):
+        framing.feed(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\nxyz")
+
+
 def test_interim_answers_are_skipped() -> None:
     """They announce, and are no answer."""
     framing = Framing()
