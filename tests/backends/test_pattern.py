@@ -119,3 +119,9 @@ def test_of_many_events_at_once_the_first_is_learned_from() -> None:
     scanner.feed(chat_chunk("a") + chat_chunk("b"))
 
     assert scanner._pattern == pattern_of(chat_chunk("c"))
+
+
+def test_what_comes_before_and_after_may_not_share_bytes() -> None:
+    """An event that is shorter than both together is none of the pattern's."""
+    assert is_plain(b"ab", 1, 1)
+    assert not is_plain(b"ab", 2, 1)

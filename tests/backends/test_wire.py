@@ -290,3 +290,14 @@ async def test_a_server_that_speaks_before_it_is_connected_is_left() -> None:
             await wire.answered()
         line.wire = wire
         await wire.hang_up()
+
+
+def test_a_read_buffer_gives_its_first_bytes_as_they_are_now() -> None:
+    """A part that is kept at hand shows what the latest read brought, and a long one is not kept."""
+    buffer = ReadBuffer()
+    for data in (b"ab", b"cd"):
+        buffer.whole[:2] = data
+        assert buffer[2] == data
+
+    assert len(buffer[READ_BYTES]) == READ_BYTES
+    assert list(buffer) == [2]
