@@ -250,3 +250,5 @@ def _in_words() -> Any:
         raise EndpointFailed(f"the connection broke: {str(error) or type(error).__name__}") from error
     except ValueError as error:
         raise EndpointFailed("the endpoint said something that is no JSON") from error
+    except (AttributeError, TypeError) as error:
+        raise EndpointFailed("the endpoint said something in no form that is known") from error

@@ -7,6 +7,7 @@ import pytest
 
 from provider_agent.cli.bench_client import Endpoint, EndpointFailed, Heard, Stall
 from provider_agent.simulator import Failures, Pace, Simulator, SimulatorConfig
+from tests.fakes.engine import DONE, FakeEngine, sse
 
 MODEL = "simulated-7b"
 FAST = Pace(0.01, 2000)
@@ -85,6 +86,17 @@ async def test_a_list_of_models_in_another_form_is_one_sentence() -> None:
     async with server, Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as endpoint:
         with pytest.raises(EndpointFailed, match="no form that is known"):
             await endpoint.models()
+
+
+@pytest.mark.parametrize(
+    "event", [b"5", b"[]", b'{"usage":5}', b'{"choices":7}', b'{"choices":[{"delta":"x"}]}']
+)
+async def test_an_event_in_another_form_is_one_sentence(event: bytes) -> None:
+    """Any endpoint may be measured, whatever it thinks a stream is."""
+    async with FakeEngine() as engine, Endpoint(engine.url) as endpoint:
+        engine.will_answer(sse(b"data: " + event + b"\n\n" + DONE))
+        with pytest.raises(EndpointFailed, match="no form that is known"):
+            await endpoint.hear(MODEL, 40)
 
 
 async def test_leaving_a_stream_closes_its_connection() -> None:
