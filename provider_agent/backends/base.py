@@ -61,6 +61,7 @@ class BackendModel:
         max_concurrent: slots that the engine really has for it; None when it does not say.
         fingerprint: what is really served (`sha256:…`), when the engine says.
         is_embedding: it embeds and does not chat.
+        is_loaded: it is in memory, so that a job need not wait for it; None when the engine does not say.
     """
 
     model_id: str
@@ -69,6 +70,7 @@ class BackendModel:
     max_concurrent: int | None = None
     fingerprint: str | None = None
     is_embedding: bool = False
+    is_loaded: bool | None = None
 
 
 class Call(NamedTuple):
