@@ -17,6 +17,7 @@ from provider_agent.agent.executor import Executor
 from provider_agent.agent.identity import Identity
 from provider_agent.agent.reconnect import outlived_by_jobs
 from provider_agent.agent.resume import LastSession
+from provider_agent.agent.waiting import mind_cancel
 from provider_agent.protocol.auth import (
     MIN_NONCE_BYTES,
     AuthError,
@@ -175,6 +176,7 @@ class Session:
         finally:
             self._part(end)
             await self._channel.close(end.code or 1000, end.reason)
+        mind_cancel()
         return end
 
     def _part(self, end: SessionEnd) -> None:

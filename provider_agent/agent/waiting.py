@@ -16,3 +16,13 @@ async def wait_until(wait_s: float, until: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             await until.wait()
+
+
+def mind_cancel() -> None:
+    """Raise the cancel of this task that a task group has swallowed, because it had an error already.
+
+    Before Python 3.13 it does so: whoever cancelled would wait for an end that does not come.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from provider_agent.agent.waiting import wait_until
+from provider_agent.agent.waiting import mind_cancel, wait_until
 
 
 async def test_the_time_may_pass() -> None:
@@ -29,3 +29,43 @@ async def test_a_cancel_is_no_end_of_the_wait() -> None:
         await asyncio.wait((waiting,))
 
     assert waiting.cancelled()
+
+
+async def _fails_while_a_child_takes_its_time(may_end: asyncio.Event) -> None:
+    """A group with an error of its own, and a child that is slow to go."""
+
+    async def go_slowly() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(go_slowly())
+            await asyncio.sleep(0)
+            raise ConnectionError
+    except* ConnectionError:
+        pass
+    mind_cancel()
+
+
+async def test_a_cancel_that_a_group_has_swallowed_is_minded() -> None:
+    """It came while the group was ending for an error of its own; nobody must wait for the task in vain."""
+    may_end = asyncio.Event()
+    async with asyncio.timeout(10):
+        ending = asyncio.ensure_future(_fails_while_a_child_takes_its_time(may_end))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+        await asyncio.wait((ending,))
+
+    assert ending.cancelled()
+
+
+async def test_without_a_cancel_there_is_nothing_to_mind() -> None:
+    """The ordinary case."""
+    mind_cancel()

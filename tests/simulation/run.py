@@ -71,8 +71,7 @@ class Run:
         await self._come_and_ask(self._rng.randint(4, 14))
         await asyncio.wait({trouble})
         trouble.result()
-        for machine in self._machines:
-            machine.start()
+        await self._turn_up_again()
         await self._wait_for_clients()
         await asyncio.sleep(QUIET_S)
         self._check_that_nothing_is_left()
@@ -86,6 +85,17 @@ class Run:
             if not self._is_mild or sum(serving) == len(self._machines):
                 break
             await asyncio.sleep(1.0)
+
+    async def _turn_up_again(self) -> None:
+        """All who were sent away start once more; but in a harsh world one may be off for good."""
+        off = self._machines[-1] if not self._is_mild and self._rng.random() < 0.2 else None
+        for machine in self._machines:
+            if machine is not off:
+                machine.start()
+            else:
+                self.story.counts["off for good"] += 1
+                await self._kill_for_good(machine)
+                machine.exit_codes.append(0)
 
     # --- what happens ---------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ MUST_HAPPEN = (
     "fault: stall",
     "fault: terminate",
     "job: again",
+    "off for good",
     "resumed: job in the middle",
     "resumed: unknown job",
 )
