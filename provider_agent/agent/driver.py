@@ -1,7 +1,7 @@
 """Drives one job at a time on its backend, from the call to its last byte; admits none, and ends none."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 
 from provider_agent.agent.admission import ExecutorLimits, free_routes
 from provider_agent.agent.outcomes import RunningJob
@@ -31,11 +31,12 @@ class Driver:
         self._running = running
         self._on_unreachable = on_unreachable
 
-    async def outcome(self, running: RunningJob) -> Outcome:
+    def outcome(self, running: RunningJob) -> Coroutine[None, None, Outcome]:
         """Run the job to its end, or to its deadline."""
         deadline_ms = running.job.deadline_ms
-        if deadline_ms is None:
-            return await self._result(running)
+        return self._result(running) if deadline_ms is None else self._within(running, deadline_ms)
+
+    async def _within(self, running: RunningJob, deadline_ms: int) -> Outcome:
         try:
             async with asyncio.timeout(deadline_ms / 1000):
                 return await self._result(running)

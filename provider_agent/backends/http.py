@@ -82,9 +82,23 @@ class _Client:
     async def request(
         self, key: Key, path: str, body: bytes | None, *, timeout_s: float, keeps: bool
     ) -> tuple[Wire, Head]:
-        """Send a request and wait for the head of its answer; the silence after it is paused."""
+        """Send a request and wait for the head of its answer; the silence after it is paused.
+
+        A connection that rested may have been closed just now: then a fresh one is taken, once.
+        """
+        base_url, api_key = key
+        target = self._targets.get(base_url) or self._target(base_url)
+        message = target.head(path, body, api_key=api_key, keeps=keeps), body or b""
+        ends_s = self._now() + timeout_s
         try:
-            return await self._request(key, path, body, timeout_s, keeps=keeps)
+            wire = self.pool.take(key) if keeps else None
+            if wire is not None:
+                try:
+                    return wire, await _head(wire, message, timeout_s)
+                except Lost as lost:
+                    if lost.was_heard:
+                        raise
+            return await self._fresh(target, message, ends_s)
         except EngineSilent:
             raise FirstByteTimeout(f"the engine sent no byte for {timeout_s:g} s") from None
         except Lost as error:
@@ -92,21 +106,8 @@ class _Client:
         except NotHttp as error:
             raise BackendFailed("the engine's answer is not HTTP") from error
 
-    async def _request(
-        self, key: Key, path: str, body: bytes | None, timeout_s: float, *, keeps: bool
-    ) -> tuple[Wire, Head]:
-        """A connection that rested may have been closed just now: then a fresh one is taken, once."""
-        base_url, api_key = key
-        target = self._targets.get(base_url) or self._target(base_url)
-        message = target.head(path, body, api_key=api_key, keeps=keeps), body or b""
-        ends_s = self._now() + timeout_s
-        wire = self.pool.take(key) if keeps else None
-        if wire is not None:
-            try:
-                return wire, await _head(wire, message, timeout_s)
-            except Lost as lost:
-                if lost.was_heard:
-                    raise
+    async def _fresh(self, target: Target, message: tuple[bytes, bytes], ends_s: float) -> tuple[Wire, Head]:
+        """The same over a new connection."""
         wire = await self._dialler.dial(target, within_s=ends_s - self._now())
         head = await _head(wire, message, ends_s - self._now())
         if target.proxy is not None and head.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
