@@ -28,7 +28,7 @@ from provider_agent.coordinator.failures import (
     failed,
     was_tried,
 )
-from provider_agent.coordinator.fleet import Fleet, Provider
+from provider_agent.coordinator.fleet import Fleet, Provider, Slot
 from provider_agent.coordinator.jobs import Job, JobState
 from provider_agent.coordinator.queue import Queue, arrival_of
 from provider_agent.coordinator.scheduler import Refusal, Wait, choose
@@ -114,7 +114,12 @@ class Placing:
 
     def abandon(self, job: Job) -> None:
         """Its client does not wait any more."""
-        if job.is_over or job.answer.has_end_mark:  # nothing of it is missing but the agent's last word
+        slot = None if job.provider is None else job.provider.jobs.get(job.job_id)
+        if job.is_over:
+            return
+        if job.answer.has_end_mark and slot is not None:  # what is missing is the agent's last word
+            slot.frees_at_s = self._clock() + self._limits.cancel_grace_s
+            self._alarm.set(slot.frees_at_s)
             return
         if job.state is JobState.QUEUED:
             self.waiting.remove(job)
@@ -292,8 +297,17 @@ class Placing:
         for provider in self._fleet.providers:
             for job_id, slot in tuple(provider.jobs.items()):
                 if slot.frees_at_s is not None and slot.frees_at_s <= now_s:
-                    log.warning("cancel_not_answered", job_id=job_id, agent=provider.name)
-                    self.release(provider, job_id, ErrorCode.CANCELLED.value)
+                    self._wait_no_more(provider, job_id, slot)
+
+    def _wait_no_more(self, provider: Provider, job_id: str, slot: Slot) -> None:
+        """The agent has said nothing: of a cancel, or of the end of a job whose client has all it wanted."""
+        job = self.job_at(provider, job_id)
+        if job is not None:
+            slot.frees_at_s = None
+            self.end(job, JobState.CANCELLED, CLIENT_LEFT)
+            return
+        log.warning("cancel_not_answered", job_id=job_id, agent=provider.name)
+        self.release(provider, job_id, ErrorCode.CANCELLED.value)
 
     def dues_s(self) -> Iterator[float]:
         """When there will be more to expire."""

@@ -8,6 +8,7 @@ import pytest
 from provider_agent.coordinator import events
 from provider_agent.coordinator.answer import Answer, Failed
 from provider_agent.coordinator.jobs import JobRequest
+from provider_agent.protocol.frames import JobCancel
 from tests.fakes.agents import CHAT, Coordinator, FakeAgent, capabilities, code_of, end_of, offer, waits
 
 
@@ -117,3 +118,23 @@ async def test_stopping_ends_whatever_lives(coordinator: Coordinator) -> None:
 def ask(coordinator: Coordinator, stack: contextlib.ExitStack, size_bytes: int) -> Answer:
     request = JobRequest("m", CHAT, b"x" * size_bytes, stream=True)
     return stack.enter_context(coordinator.dispatcher.run(request))
+
+
+def test_an_agent_that_never_says_the_end_does_not_keep_a_job_for_ever(coordinator: Coordinator) -> None:
+    """Its client left with the end mark: nothing is left to cancel, but all is kept until then."""
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+    agent.start("j1")
+    agent.chunk("j1", b"data: [DONE]\n\n")
+    answer.take()
+    coordinator.leave(answer)
+    assert not [frame for frame in agent.session.posted if isinstance(frame, JobCancel)]
+
+    for _ in range(2):
+        assert coordinator.dispatcher.expire() == 10.0
+        coordinator.clock.advance(10.0)
+        coordinator.dispatcher.expire()
+
+    assert [frame.job_id for frame in agent.session.posted if isinstance(frame, JobCancel)] == ["j1"]
+    assert (agent.provider.jobs, coordinator.dispatcher.expire()) == ({}, None)
+    assert [event.code for event in coordinator.events if isinstance(event, events.JobEnded)] == ["cancelled"]
