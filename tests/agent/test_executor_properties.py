@@ -235,7 +235,9 @@ class ExecutorMachine(RuleBasedStateMachine):
             frame = decode(message, Role.AGENT)
             assert isinstance(frame, JobStarted | JobChunk | JobDone | JobError), frame
             if isinstance(frame, JobError) and frame.error_code == ErrorCode.UNKNOWN_JOB.value:
-                assert frame.job_id in self.ever_cancelled  # the cancel crossed the outcome
+                # a cancel crossed the outcome, or an acknowledgement came when the job was long forgotten
+                is_over = self.dispatches[frame.job_id].outcome is not None
+                assert is_over or frame.job_id in self.ever_cancelled
             else:
                 self.dispatches[frame.job_id].read(frame)
         return len(new)
