@@ -44,7 +44,7 @@ class Slot:
 
     Attributes:
         stream_id: what the job's binary chunks are marked with.
-        frees_at_s: when it counts as free although no outcome came; set once the client has left.
+        frees_at_s: when it counts as free although no outcome came; set once no more of it is wanted.
     """
 
     model_id: str
