@@ -172,6 +172,7 @@ class Trials:
     on_trial: Callable[[Trial], None] = lambda _trial: None
     _gone: set[str] = field(default_factory=set)
     _slow: set[tuple[str, str]] = field(default_factory=set)
+    _served: set[tuple[str, str]] = field(default_factory=set)
 
     async def run(self, trials: Iterable[Trial]) -> AsyncIterator[Result]:
         """One after the other; what would only take the same time limit once more is left out."""
@@ -208,6 +209,7 @@ class Trials:
         try:
             async with asyncio.timeout(self.limit_s), trial.backend.open(call) as reply:
                 await reply.relay(meter.take)
+                self._served.add((trial.backend.name, trial.model))
                 return meter.result(trial, reply.usage.output_tokens)
         except TimeoutError:
             self._slow.add((trial.backend.name, trial.model))
@@ -215,6 +217,8 @@ class Trials:
         except BackendError as error:
             if isinstance(error, BackendUnreachable):
                 self._gone.add(trial.backend.name)
+            if isinstance(error, ModelNotFound) and (trial.backend.name, trial.model) in self._served:
+                error = EndpointUnsupported("the engine has no such endpoint for this model")
             return _judged(trial, error)
 
 

@@ -10,7 +10,12 @@ from provider_agent.cli.run import ConfigFile
 
 if TYPE_CHECKING:
     from provider_agent.agent.config import AgentConfig
+    from provider_agent.agent.routing import RoutingTable
+    from provider_agent.backends.base import BackendSettings
     from provider_agent.backends.discovery import Catalog
+    from provider_agent.cli.validate_live import Wish
+
+LIMIT_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -20,49 +25,95 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     config: ConfigFile = None,
+    *,
+    live: Annotated[
+        bool, typer.Option("--live", help="Let each model answer a few tokens at each endpoint.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(metavar="GLOB", help="With --live: only these models.")] = None,
+    paid: Annotated[
+        bool, typer.Option("--paid", help="With --live: engines outside your own network, too.")
+    ] = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=86_400,
+            metavar="SECONDS",
+            help=f"With --live: for each answer [default: {LIMIT_S:g}].",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON document.")] = False,
 ) -> None:
     """Check the settings, ask the engines, and show what would be offered.
 
     Exits with 0 when the settings can be used, else with 78. An engine that does not answer now
-    is shown, but is no error: `run` waits for it.
+    is shown, but is no error: `run` waits for it. With --live it is one, and so is a model that
+    does not answer: 69.
     """
     from provider_agent.agent.config import ConfigError, load
     from provider_agent.cli import loop
+    from provider_agent.cli.validate_live import NothingToTryError, Wish
     from provider_agent.telemetry import logs
 
+    if not live and (model is not None or paid or timeout is not None):
+        fail("--model, --paid and --timeout say how to try engines: add --live", ExitCode.USAGE)
     logs.configure("error", "auto")
+    wish = Wish(model, paid=paid, limit_s=timeout or LIMIT_S) if live else None
     try:
         settings = load(config, os.environ)
-        catalog = loop.run(_probe(settings))
+        findings = loop.run(_look(settings, wish))
     except ConfigError as error:
         if json:
             print_json({"valid": False, "error": str(error)})
         fail(str(error), ExitCode.CONFIG)
-    findings = describe(settings, catalog)
+    except NothingToTryError as error:
+        fail(str(error), ExitCode.NOT_FOUND)
     if json:
         print_json(findings)
     else:
         from provider_agent.cli.validate_view import show
 
         show(findings)
+    raise typer.Exit(code_of(findings))
 
 
-async def _probe(config: "AgentConfig") -> "Catalog":
-    from provider_agent.backends.discovery import Discovery
-    from provider_agent.backends.http import EngineHttp
-
-    async with EngineHttp() as http:
-        settings = config.backend_settings(os.environ)
-        return await Discovery(settings, http, probe_loopback=config.discovery.enabled).refresh()
-
-
-def describe(config: "AgentConfig", catalog: "Catalog") -> dict[str, Any]:
-    """What was found, in plain values; secrets are not among them."""
+async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     from provider_agent.agent.app import policy_of
     from provider_agent.agent.routing import RoutingTable
+    from provider_agent.agent.trial import has_failed
+    from provider_agent.backends.discovery import Discovery
+    from provider_agent.backends.http import EngineHttp
+    from provider_agent.cli.validate_engines import engine_problems
+    from provider_agent.cli.validate_live import as_values, try_offer
+    from provider_agent.cli.validate_start import start_problems
 
-    offers = RoutingTable(catalog, policy_of(config)).offers
+    settings = config.backend_settings(os.environ)
+    async with EngineHttp() as http:
+        catalog = await Discovery(settings, http, probe_loopback=config.discovery.enabled).refresh()
+        problems = [*start_problems(config), *await engine_problems(settings, catalog, http)]
+        table = RoutingTable(catalog, policy_of(config))
+        findings = describe(config, settings, catalog, table)
+        errors = [problem.text for problem in problems if problem.level == "error"]
+        findings |= {"valid": False, "error": errors[0]} if errors else {}
+        findings["problems"] = [problem._asdict() for problem in problems]
+        if wish is not None:
+            results = await try_offer(config, table, wish)
+            findings["trials"] = as_values(results)
+            findings["all_answered"] = not has_failed(results) and (
+                wish.model is not None or _is_complete(findings)
+            )
+    return findings
+
+
+def _is_complete(findings: dict[str, Any]) -> bool:
+    """Every engine is there, and something would be offered."""
+    return bool(findings["models"]) and all(backend["healthy"] for backend in findings["backends"])
+
+
+def describe(
+    config: "AgentConfig", settings: "tuple[BackendSettings, ...]", catalog: "Catalog", table: "RoutingTable"
+) -> dict[str, Any]:
+    """What was found, in plain values; secrets are not among them."""
     return {
         "valid": True,
         "file": str(config.origin.file) if config.origin.file else None,
@@ -70,28 +121,51 @@ def describe(config: "AgentConfig", catalog: "Catalog") -> dict[str, Any]:
         "coordinator": config.coordinator.url,
         "identity": {
             "key_path": str(config.identity.key_path),
-            "exists": config.identity.key_path.exists(),
+            "exists": os.access(config.identity.key_path, os.F_OK),
         },
-        "backends": [
-            {
-                "name": entry.backend.name,
-                "kind": entry.backend.kind,
-                "url": entry.backend.url,
-                "healthy": entry.healthy,
-                "models": [model.model_id for model in entry.models],
-            }
-            for entry in catalog.entries
-        ],
-        "models": [
-            {
-                "model_id": offer.model_id,
-                "backend": offer.backend,
-                "endpoints": sorted(offer.endpoints),
-                "max_concurrent": offer.max_concurrent,
-                "context_window": offer.context_window,
-                "input_per_1m": offer.input_per_1m,
-                "output_per_1m": offer.output_per_1m,
-            }
-            for offer in offers
-        ],
+        "backends": _backends(settings, catalog),
+        "models": _models(table),
     }
+
+
+def _backends(settings: "tuple[BackendSettings, ...]", catalog: "Catalog") -> list[dict[str, Any]]:
+    """The engines of the catalog, and those that were named, but not recognised."""
+    from provider_agent.cli.validate_engines import unrecognised
+
+    found = [
+        {
+            "name": entry.backend.name,
+            "kind": entry.backend.kind,
+            "url": entry.backend.url,
+            "healthy": entry.healthy,
+            "models": [model.model_id for model in entry.models],
+        }
+        for entry in catalog.entries
+    ]
+    unknown: list[dict[str, Any]] = [
+        {"name": each.name, "kind": each.kind, "url": each.url, "healthy": False, "models": []}
+        for each in unrecognised(settings, catalog)
+    ]
+    return found + unknown
+
+
+def _models(table: "RoutingTable") -> list[dict[str, Any]]:
+    return [
+        {
+            "model_id": offer.model_id,
+            "backend": offer.backend,
+            "endpoints": sorted(offer.endpoints),
+            "max_concurrent": offer.max_concurrent,
+            "context_window": offer.context_window,
+            "input_per_1m": offer.input_per_1m,
+            "output_per_1m": offer.output_per_1m,
+        }
+        for offer in table.offers
+    ]
+
+
+def code_of(findings: dict[str, Any]) -> ExitCode:
+    """What the settings are worth comes first; engines are judged only when they were tried."""
+    if not findings["valid"]:
+        return ExitCode.CONFIG
+    return ExitCode.OK if findings.get("all_answered", True) else ExitCode.UNAVAILABLE

@@ -72,6 +72,30 @@ async def test_nothing_is_changed(write_config: WriteConfig, tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["agent.toml"]  # noqa: PTH208 - nobody else waits for this loop
 
 
+async def test_an_engine_that_nobody_recognises_is_shown(write_config: WriteConfig) -> None:
+    """It was named, so it must not be missing from the picture."""
+    file = write_config('[[backends]]\nkind = "auto"\nurl = "http://127.0.0.1:9"\n')
+    ended = await command("validate", "--config", str(file))
+
+    assert ended.code == 0
+    assert "not recognised" in ended.stdout
+    assert "does not accept connections" in ended.stdout
+
+
+async def test_what_only_a_start_would_find_is_78_with_all_the_rest(
+    write_config: WriteConfig, tmp_path: Path
+) -> None:
+    """The operator mends everything at once, and a script reads the first of it as `error`."""
+    file = write_config('[telemetry]\nstatus_listen = ""\n' + backend("http://127.0.0.1:9"))
+    (tmp_path / "identity.key").touch(0o600)
+    ended = await command("validate", "--config", str(file), "--json")
+    findings = json.loads(ended.stdout)
+
+    assert (ended.code, findings["valid"]) == (78, False)
+    assert "is no private key" in findings["error"]
+    assert [each["about"] for each in findings["problems"]] == ["identity", "enrolment", "engine sim"]
+
+
 async def test_a_bad_configuration_is_one_sentence_and_78(write_config: WriteConfig) -> None:
     """As `run` would say it; field note 50."""
     ended = await command("validate", "--config", str(write_config("[limts]\n")))

@@ -70,3 +70,87 @@ def test_no_engine_and_no_offer_say_what_to_do() -> None:
     assert "no file" in page
     assert "none was found on this machine" in page
     assert "Start an engine" in page
+
+
+# --- how it answers ----------------------------------------------------------------------
+
+
+def trial(**changes: Any) -> dict[str, Any]:
+    return {
+        "backend": "ollama",
+        "model": "a",
+        "offered_as": ["a"],
+        "endpoint": "/v1/chat/completions",
+        "verdict": "answered",
+        "first_byte_ms": 210.4,
+        "duration_ms": 500.0,
+        "output_tokens": 16,
+        "tokens_per_s": 48.12,
+        "code": None,
+        "problem": None,
+        "remedy": None,
+        **changes,
+    }
+
+
+FAILED: dict[str, Any] = {
+    "verdict": "failed",
+    "first_byte_ms": None,
+    "tokens_per_s": None,
+    "problem": "the engine failed",
+    "remedy": "see its log",
+}
+
+
+def test_an_answer_is_shown_with_its_times() -> None:
+    """Milliseconds, or seconds where a model was loaded."""
+    page = shown(trials=[trial(), trial(endpoint="/api/chat", first_byte_ms=41_300.0)], all_answered=True)
+
+    assert "210 ms" in page
+    assert "41.3 s" in page
+    assert "48.1" in page
+    assert "All is well: 2 answered." in page
+
+
+def test_what_is_wrong_is_said_once_for_all_that_have_it() -> None:
+    """Thirty models behind one broken engine need no thirty sentences."""
+    trials = [
+        trial(model=f"m{number}", endpoint=endpoint, **FAILED)
+        for number in range(5)
+        for endpoint in ("/v1/chat/completions", "/v1/completions")
+    ]
+    page = shown(trials=trials, all_answered=False)
+
+    assert page.count("The engine failed; see its log.") == 1
+    assert "ollama, chat/completions, completions of m0, m1, m2 and 2 more" in page
+    assert "Not all is well: 10 failed." in page
+
+
+def test_problems_are_sentences_below_whose_they_are() -> None:
+    """What begins with a file or a key is left as it is."""
+    problems = [
+        {"level": "error", "about": "identity", "text": "agent.toml is no key; mend it"},
+        {"level": "warning", "about": "engine den", "text": "it has no model; load one"},
+    ]
+    page = shown(problems=problems, valid=False, trials=[], all_answered=True)
+
+    assert "identity\n  agent.toml is no key; mend it.\n" in no_trailing_blanks(page)
+    assert "engine den\n  It has no model; load one.\n" in no_trailing_blanks(page)
+    assert "The settings cannot be used as they are. Of the engines: nothing was tried." in page
+
+
+def test_everything_fits_eighty_columns() -> None:
+    """Long names are folded, numbers and endpoints are not; a name in brackets is no markup."""
+    name = "hf.co/[red]somebody/A-Very-Long-Name-Of-A-Model-3.2-3B-Instruct-GGUF:Q4_K_M"
+    out = io.StringIO()
+    trials = [trial(model=name, first_byte_ms=123_456.7, tokens_per_s=12_345.6), trial(model=name, **FAILED)]
+    show({**FINDINGS, "trials": trials, "all_answered": False}, Console(file=out, width=80, highlight=False))
+    lines = out.getvalue().splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert any(line.rstrip().endswith("chat/completions  answers     123.5 s  12,345.6") for line in lines)
+    assert "[red]" in out.getvalue()
+
+
+def no_trailing_blanks(page: str) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in page.splitlines())

@@ -1,0 +1,83 @@
+"""Why an engine is not there, or has nothing to offer, in words; knows no terminal."""
+
+import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from provider_agent.backends.address import normalise
+from provider_agent.backends.base import BackendError, BackendSettings
+from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.backends.families import AUTO
+from provider_agent.backends.http import EngineHttp
+from provider_agent.cli.validate_start import Problem
+
+ASK_TIMEOUT_S: Final = 5.0
+
+_KEY_WANTED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+def unrecognised(settings: Sequence[BackendSettings], catalog: Catalog) -> list[BackendSettings]:
+    """The engines of kind `auto` whose family could not be told: the catalog does not have them."""
+    known = {entry.backend.url for entry in catalog.entries}
+    return [each for each in settings if each.kind == AUTO and normalise(each.url or "") not in known]
+
+
+async def engine_problems(
+    settings: Sequence[BackendSettings], catalog: Catalog, http: EngineHttp
+) -> list[Problem]:
+    """Whatever keeps an engine from offering models. Each is asked once more, for the reason."""
+    troubled = [entry for entry in catalog.entries if not (entry.healthy and entry.models)]
+    unknown = unrecognised(settings, catalog)
+    asked = [_of_entry(entry) for entry in troubled] + [_of_auto(each, http) for each in unknown]
+    names = [entry.backend.name for entry in troubled] + [each.name or str(each.url) for each in unknown]
+    said = await asyncio.gather(*asked, return_exceptions=True)  # a defect in one hides no other's reason
+    return [
+        Problem("warning", f"engine {name}", text if isinstance(text, str) else _of_defect(text))
+        for name, text in zip(names, said, strict=True)
+    ]
+
+
+async def _of_entry(entry: CatalogEntry) -> str:
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            listed = await entry.backend.list_models()
+    except BackendError as error:
+        return f"{error.message}; {_remedy(error.http_status)}"
+    except TimeoutError:
+        return f"it does not list its models within {ASK_TIMEOUT_S:g} s; see its log"
+    return _of_listing(entry, has_models=bool(listed))
+
+
+def _of_listing(entry: CatalogEntry, *, has_models: bool) -> str:
+    if not entry.healthy:
+        return "it did not answer at first, and does now; try again"
+    if has_models:
+        return "its settings `models` and `exclude` let none of its models through"
+    return "it has no model; load or pull one there"
+
+
+async def _of_auto(settings: BackendSettings, http: EngineHttp) -> str:
+    url = normalise(settings.url or "")
+    try:
+        page = await http.ask(url, "/v1/models", api_key=settings.api_key, timeout_s=ASK_TIMEOUT_S)
+    except BackendError as error:
+        return f"{error.message}; {_remedy(error.http_status)}"
+    if page.status in _KEY_WANTED:
+        return f"what answers there (with {page.status} to /v1/models) wants a key; {_remedy(page.status)}"
+    return (
+        f"what answers there (with {page.status} to /v1/models) is no engine that is known by its "
+        'answers; correct the address, or name its kind, such as kind = "openai"'
+    )
+
+
+def _of_defect(error: BaseException) -> str:
+    return f"a defect of this program ended the look at it ({type(error).__name__}); please report it"
+
+
+def _remedy(http_status: int | None) -> str:
+    if http_status in _KEY_WANTED:
+        return "give it the right api_key_env or api_key_file"
+    if http_status is None:
+        return "see whether it runs, and listens at that address"
+    return "see its log, and whether its kind is right"

@@ -1,0 +1,104 @@
+"""Why an engine does not answer, or has nothing to offer, as the operator is told."""
+
+import asyncio
+
+from provider_agent.backends.base import AuthRejected, BackendModel, BackendSettings
+from provider_agent.backends.discovery import Catalog, CatalogEntry, Discovery
+from provider_agent.backends.http import EngineHttp
+from provider_agent.cli.validate_engines import engine_problems
+from provider_agent.cli.validate_start import Problem
+from tests.fakes.backends import ScriptedBackend
+from tests.fakes.engine import Answer, FakeEngine, html, json_answer
+
+NOBODY = "http://127.0.0.1:9"
+
+
+async def problems(*settings: BackendSettings) -> list[Problem]:
+    """Those of the engines that are really there."""
+    async with asyncio.timeout(10), EngineHttp() as http:
+        catalog = await Discovery(settings, http, probe_loopback=False).refresh()
+        return await engine_problems(settings, catalog, http)
+
+
+async def problems_of(entry: CatalogEntry) -> list[Problem]:
+    async with EngineHttp() as http:
+        return await engine_problems((), Catalog((entry,)), http)
+
+
+async def of_auto(page: Answer) -> Problem:
+    """That of an engine of kind `auto` which answers every question about its models so."""
+    async with FakeEngine() as engine:
+        engine.pages["/v1/models"] = page
+        (found,) = await problems(BackendSettings("auto", engine.url))
+        assert found.about == f"engine {engine.url}"
+        return found
+
+
+async def test_an_engine_that_answers_has_no_problem() -> None:
+    """It lists a model that may be used."""
+    assert await problems_of(CatalogEntry(ScriptedBackend(), (BackendModel("m", frozenset()),), True)) == []
+
+
+async def test_an_engine_that_does_not_listen_is_told_as_such() -> None:
+    """By the name that the operator gave it."""
+    (found,) = await problems(BackendSettings("vllm", NOBODY, name="den"))
+
+    assert (found.level, found.about) == ("warning", "engine den")
+    assert "does not accept connections; see whether it runs" in found.text
+
+
+async def test_an_engine_of_unknown_family_does_not_vanish() -> None:
+    """Nobody listens there, so that nobody could tell what it is."""
+    (found,) = await problems(BackendSettings("auto", NOBODY))
+
+    assert found.about == f"engine {NOBODY}"
+    assert "does not accept connections" in found.text
+
+
+async def test_something_that_is_no_engine_is_told_as_such() -> None:
+    """A web server that says yes to everything."""
+    assert "is no engine that is known by its answers" in (await of_auto(html())).text
+
+
+async def test_an_engine_that_wants_a_key_is_told_as_such() -> None:
+    """What it is cannot be seen without."""
+    found = await of_auto(json_answer({"error": "no"}, status=401))
+
+    assert "wants a key; give it the right api_key_env" in found.text
+
+
+async def test_what_the_engine_says_is_the_reason() -> None:
+    """It was asked once more for that."""
+
+    class Locked(ScriptedBackend):
+        async def list_models(self) -> tuple[BackendModel, ...]:
+            raise AuthRejected("the engine does not accept this agent's credentials", http_status=401)
+
+    (found,) = await problems_of(CatalogEntry(Locked(), (), healthy=False))
+
+    assert found.text == (
+        "the engine does not accept this agent's credentials; give it the right api_key_env or api_key_file"
+    )
+
+
+async def test_an_engine_without_models_and_one_whose_models_are_left_out_differ() -> None:
+    """One lacks a model, the other's settings are too strict."""
+    (empty,) = await problems_of(CatalogEntry(ScriptedBackend(models=()), (), healthy=True))
+    (strict,) = await problems_of(CatalogEntry(ScriptedBackend(), (), healthy=True))
+    (late,) = await problems_of(CatalogEntry(ScriptedBackend(), (), healthy=False))
+
+    assert "has no model" in empty.text
+    assert "let none of its models through" in strict.text
+    assert "does now" in late.text
+
+
+async def test_a_defect_in_one_look_does_not_end_the_others() -> None:
+    """The operator reads about it, and about the rest."""
+
+    class Odd(ScriptedBackend):
+        async def list_models(self) -> tuple[BackendModel, ...]:
+            raise KeyError("surprise")
+
+    (found,) = await problems_of(CatalogEntry(Odd(), (), healthy=False))
+
+    assert "a defect of this program ended the look at it (KeyError)" in found.text
