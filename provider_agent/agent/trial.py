@@ -133,9 +133,14 @@ def _place(trial: Trial) -> tuple[int, str, str, int]:
     return trial.backend.priority, trial.backend.name, trial.model, endpoint
 
 
-def is_elsewhere(url: str) -> bool:
-    """Whether an engine is beyond the operator's own network: what it answers may have to be paid."""
-    host = urlsplit(url).hostname or ""
+def is_elsewhere(backend: Backend) -> bool:
+    """Whether an engine is somebody else's: what it answers may have to be paid.
+
+    By what the operator calls it, and by an address beyond the own network.
+    """
+    if backend.kind == "remote":
+        return True
+    host = urlsplit(backend.url).hostname or ""
     try:
         return ip_address(host.partition("%")[0]).is_global
     except ValueError:
@@ -160,7 +165,7 @@ class Trials:
 
     Attributes:
         limit_s: for each whole answer.
-        asks_elsewhere: engines beyond the operator's network are tried, too.
+        asks_elsewhere: engines of others are tried, too.
         max_output_tokens: the operator's own limit, as jobs have it.
         on_trial: told which one begins.
     """
@@ -187,8 +192,8 @@ class Trials:
     def _why_not(self, trial: Trial) -> str:
         if trial.endpoint not in _BODIES:
             return "there is no trial of that endpoint"
-        if is_elsewhere(trial.backend.url) and not self.asks_elsewhere:
-            return "the engine is not on your own network, and may charge for answers: add --paid to try it"
+        if is_elsewhere(trial.backend) and not self.asks_elsewhere:
+            return "the engine is not your own, and may charge for answers: add --paid to try it"
         if trial.backend.name in self._gone:
             return "the engine was gone by then"
         if (trial.backend.name, trial.model) in self._slow:

@@ -31,7 +31,7 @@ def validate(
     ] = False,
     model: Annotated[str | None, typer.Option(metavar="GLOB", help="With --live: only these models.")] = None,
     paid: Annotated[
-        bool, typer.Option("--paid", help="With --live: engines outside your own network, too.")
+        bool, typer.Option("--paid", help="With --live: engines of others, too, which may charge for it.")
     ] = False,
     timeout: Annotated[
         float | None,

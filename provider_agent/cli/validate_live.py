@@ -20,7 +20,7 @@ class Wish(NamedTuple):
 
     Attributes:
         model: glob; None for all of them.
-        paid: engines beyond the operator's own network, too.
+        paid: engines of others, too.
     """
 
     model: str | None

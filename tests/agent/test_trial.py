@@ -16,11 +16,13 @@ from provider_agent.backends.base import (
     BackendModel,
     BackendUnreachable,
     BadRequest,
+    Call,
     EndpointUnsupported,
+    ModelNotFound,
     Usage,
 )
 from provider_agent.backends.discovery import Catalog, CatalogEntry
-from tests.fakes.backends import CHAT, ScriptedBackend
+from tests.fakes.backends import CHAT, ScriptedBackend, ScriptedReply
 
 EMBEDDINGS = "/v1/embeddings"
 COMPLETIONS = "/v1/completions"
@@ -124,7 +126,18 @@ def test_globs_choose_by_either_name(glob: str) -> None:
 )
 def test_what_is_beyond_the_own_network_is_known_by_its_address(url: str, expected: bool) -> None:
     """Private addresses, plain names and names of home networks are the operator's own."""
-    assert is_elsewhere(url) is expected
+    backend = ScriptedBackend()
+    backend.url = url
+
+    assert is_elsewhere(backend) is expected
+
+
+def test_a_gateway_to_somebody_elses_engines_is_elsewhere() -> None:
+    """It may run on this machine, and its answers cost money all the same."""
+    backend = ScriptedBackend()
+    backend.kind = "remote"
+
+    assert is_elsewhere(backend)
 
 
 class FarBackend(ScriptedBackend):
@@ -204,6 +217,26 @@ async def test_what_the_engine_says_is_told_with_a_remedy(
 async def test_an_answer_that_breaks_off_is_a_failure() -> None:
     """What came before does not make it whole."""
     assert (await only(ScriptedBackend(b"a", BackendFailed("broke")))).verdict is Verdict.FAILED
+
+
+class BackendWithChatOnly(ScriptedBackend):
+    """Says 404 to everything else, as engines do that are older than an endpoint."""
+
+    def open(self, call: Call) -> AbstractAsyncContextManager[ScriptedReply]:  # type: ignore[override]
+        if call.endpoint != CHAT:
+            raise ModelNotFound("the engine does not have that model")
+        return super().open(call)
+
+
+async def test_a_404_is_not_blamed_on_a_model_that_has_just_answered() -> None:
+    """Then it is the endpoint that is missing."""
+    backend = BackendWithChatOnly(b"x")
+
+    chat, embeddings = await results(Trials(5), plan(table(backend, serves=[CHAT, EMBEDDINGS])))
+
+    assert chat.verdict is Verdict.ANSWERED
+    assert (embeddings.verdict, embeddings.code) == (Verdict.REFUSED, EndpointUnsupported.code)
+    assert "no such endpoint" in embeddings.problem
 
 
 async def test_llama_cpp_is_told_how_to_embed() -> None:
