@@ -151,11 +151,24 @@ def _check_backend(key: str, backend: BackendSection, origin: Origin) -> None:
         except BadAddress as error:
             problem = f"is no base URL of an engine: {error.reason}"
             raise origin.error(f"{key}.url", problem, "write it as http://host:port") from error
-    elif backend.kind in ("openai", "auto"):
+        _check_privacy(key, backend, origin)
+    elif backend.kind in ("openai", "auto", "remote"):
         problem = f"is missing, and kind {backend.kind} has no usual address"
         raise origin.error(f"{key}.url", problem, 'write for example url = "http://127.0.0.1:8000"')
     if backend.api_key_env and backend.api_key_file:
         raise origin.error(f"{key}.api_key_env", f"is set beside {key}.api_key_file", "keep one of them")
+
+
+def _check_privacy(key: str, backend: BackendSection, origin: Origin) -> None:
+    """A key that is worth money, and other people's prompts, leave this machine over TLS only."""
+    url = urlsplit(backend.url or "")
+    if backend.kind == "remote" and url.scheme == "http" and not is_loopback(url.hostname or ""):
+        problem = (
+            f"uses http:// to {url.hostname}, so that anybody on the way can read your key and all prompts"
+        )
+        raise origin.error(
+            f"{key}.url", problem, 'use https://, or kind = "openai" for an engine of your own'
+        )
 
 
 def _check_backend_names(backends: tuple[BackendSection, ...], origin: Origin) -> None:

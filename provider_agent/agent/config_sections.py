@@ -21,7 +21,10 @@ Positive = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Wait = Annotated[float, Meta(ge=0.1, le=86_400)]
 
-Kind = Literal["auto", "ollama", "vllm", "llamacpp", "lmstudio", "sglang", "openai"]
+Kind = Literal[
+    "auto", "ollama", "vllm", "llamacpp", "lmstudio", "sglang", "tgi", "localai", "koboldcpp", "jan",
+    "llamafile", "docker", "transformers", "remote", "openai",
+]  # fmt: skip
 
 _HIDDEN = frozenset({"enrollment_code", "proxy"})  # a proxy's URL may hold a password
 

@@ -5,30 +5,47 @@ from collections.abc import Mapping
 from typing import Final
 
 from provider_agent.backends.base import BackendError, OutOfSockets
+from provider_agent.backends.docker import DockerBackend
 from provider_agent.backends.http import EngineHttp, Page
-from provider_agent.backends.listing import Answers
+from provider_agent.backends.jan import JanBackend
+from provider_agent.backends.koboldcpp import KoboldCppBackend
+from provider_agent.backends.listing import QUESTIONS, Answers
 from provider_agent.backends.llamacpp import LlamaCppBackend
+from provider_agent.backends.llamafile import LlamafileBackend
 from provider_agent.backends.lmstudio import LmStudioBackend
+from provider_agent.backends.localai import LocalAIBackend
 from provider_agent.backends.ollama import OllamaBackend
 from provider_agent.backends.openai import OpenAIBackend
+from provider_agent.backends.remote import RemoteBackend
 from provider_agent.backends.sglang import SglangBackend
+from provider_agent.backends.tgi import TgiBackend
+from provider_agent.backends.transformers import TransformersBackend
 from provider_agent.backends.vllm import VllmBackend
 
 AUTO: Final = "auto"
 
-_MOST_SPECIAL_FIRST: Final[tuple[type[OpenAIBackend], ...]] = (
+_SPECIAL: Final[tuple[type[OpenAIBackend], ...]] = (
     VllmBackend,
     SglangBackend,
     LlamaCppBackend,
+    LlamafileBackend,
     LmStudioBackend,
     OllamaBackend,
-    OpenAIBackend,
+    TgiBackend,
+    LocalAIBackend,
+    KoboldCppBackend,
+    JanBackend,
+    DockerBackend,
+    TransformersBackend,
+    RemoteBackend,
 )
 
-FAMILIES: Final[Mapping[str, type[OpenAIBackend]]] = {each.kind: each for each in _MOST_SPECIAL_FIRST}
+FAMILIES: Final[Mapping[str, type[OpenAIBackend]]] = {
+    **{each.kind: each for each in _SPECIAL},
+    OpenAIBackend.kind: OpenAIBackend,
+}
 
 _OURSELVES: Final = "provider-agent"
-_RESELLERS: Final = ("openai", "openai-internal", "system", "anthropic", "google", "azure", "openrouter")
 
 
 async def identify(
@@ -36,8 +53,9 @@ async def identify(
 ) -> type[OpenAIBackend] | None:
     """The family of the engine at a base URL; None when nobody answers, or no engine does.
 
-    There are two rounds of questions of at most `timeout_s` each. With `only_local` a gateway to
-    somebody else's paid engines is none either, as far as that can be told.
+    There are two rounds of questions of at most `timeout_s` each; the second only where the list of models
+    does not settle it. With `only_local` somebody else's paid engines are none either, as far as that can
+    be told.
 
     Raises:
         OutOfSockets: not everything could be asked.
@@ -56,17 +74,29 @@ async def identify(
     models = await ask("/v1/models")
     if models is None and not short:
         return None
-    async with asyncio.TaskGroup() as group:
-        tags, details = group.create_task(ask("/api/tags")), group.create_task(ask("/api/v0/models"))
+    answers = Answers(models)
+    if _who(answers) is None and not answers.is_owned_by(_OURSELVES):
+        async with asyncio.TaskGroup() as group:
+            asked = {name: group.create_task(ask(path)) for name, path in QUESTIONS.items()}
+        answers = Answers(models, **{name: page.result() for name, page in asked.items()})
     if short:
         raise short[0]
-    return recognise(Answers(models, tags.result(), details.result()), only_local=only_local)
+    return recognise(answers, only_local=only_local)
 
 
 def recognise(answers: Answers, *, only_local: bool = False) -> type[OpenAIBackend] | None:
-    """The most special family that knows itself in the answers. A coordinator of ours is no engine."""
+    """The one special family that knows itself in the answers; where none or several do, the general one.
+
+    A coordinator of ours is no engine.
+    """
     if answers.is_owned_by(_OURSELVES):
         return None
-    if only_local and answers.is_owned_by(*_RESELLERS):
+    family = _who(answers) or (OpenAIBackend if OpenAIBackend.recognises(answers) else None)
+    if family is None or (only_local and (family.is_remote or RemoteBackend.recognises(answers))):
         return None
-    return next((family for family in _MOST_SPECIAL_FIRST if family.recognises(answers)), None)
+    return family
+
+
+def _who(answers: Answers) -> type[OpenAIBackend] | None:
+    known = [family for family in _SPECIAL if family.recognises(answers)]
+    return known[0] if len(known) == 1 else None

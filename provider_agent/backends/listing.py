@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from provider_agent.protocol.fields import LARGEST_COUNT, LONGEST_NAME
 from provider_agent.protocol.frames import MOST_MODELS
@@ -34,17 +34,64 @@ class Answers:
 
     Attributes:
         models: `/v1/models`, which nearly all have.
-        tags: `/api/tags`, Ollama's listing.
+        tags: `/api/tags`, Ollama's listing, which others imitate.
         details: `/api/v0/models`, LM Studio's listing.
+        info: `/info`, TGI's.
+        localai: `/.well-known/localai.json`; LocalAI answers it even to those without a key.
+        system: `/system`, the same from a LocalAI before it had that.
+        api: `/openapi.json`, the description that Jan and many Python servers give of themselves.
     """
 
     models: Said | None = None
     tags: Said | None = None
     details: Said | None = None
+    info: Said | None = None
+    localai: Said | None = None
+    system: Said | None = None
+    api: Said | None = None
 
     def is_owned_by(self, *owners: str) -> bool:
         """Some model of `/v1/models` says that it belongs to one of them."""
         return any(item.get("owned_by") in owners for item in items(self.models, "data") or ())
+
+    @property
+    def is_localai(self) -> bool:
+        """It shows what only LocalAI has; beside that it imitates Ollama."""
+        has_both = {"backends", "loaded_models"} <= said_by(self.system).keys()
+        return has_both or "endpoints" in said_by(self.localai)
+
+
+QUESTIONS: Final[Mapping[str, str]] = {
+    "tags": "/api/tags",
+    "details": "/api/v0/models",
+    "info": "/info",
+    "localai": "/.well-known/localai.json",
+    "system": "/system",
+    "api": "/openapi.json",
+}
+"""What is asked of a server whose `/v1/models` does not settle who it is, by attribute of `Answers`."""
+
+
+def said_by(page: Said | None) -> Item:
+    """The object on a page; an empty one if there is none."""
+    value = page.value if page is not None and page.status == 200 else None  # noqa: PLR2004 - OK
+    return value if isinstance(value, dict) else {}
+
+
+def below(item: Item, name: str) -> Item:
+    """A member that is an object; an empty one if it is none."""
+    inner = item.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def api_title(page: Said | None) -> str:
+    """What a server calls itself in its OpenAPI description."""
+    return text(below(said_by(page), "info"), "title")
+
+
+def api_paths(page: Said | None) -> frozenset[str] | None:
+    """The paths in a server's OpenAPI description; None if there is none."""
+    return frozenset(below(said_by(page), "paths")) or None
 
 
 def items(page: Said | None, member: str) -> tuple[Item, ...] | None:

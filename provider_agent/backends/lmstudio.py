@@ -1,11 +1,13 @@
-"""LM Studio: OpenAI's API; its own listing tells which models embed, and how long a context they take."""
+"""LM Studio: OpenAI's API; its own listings tell of each model what it is, its context, slots and state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from provider_agent.backends.base import BackendModel
-from provider_agent.backends.listing import Answers, Item, items, positive, text
-from provider_agent.backends.openai import OpenAIBackend
+from provider_agent.backends.fingerprint import fingerprint
+from provider_agent.backends.listing import Answers, Item, below, items, positive, text
+from provider_agent.backends.openai import ENDPOINTS, MESSAGES, OpenAIBackend
+from provider_agent.backends.request import RESPONSES
 
 
 class LmStudioBackend(OpenAIBackend):
@@ -13,22 +15,44 @@ class LmStudioBackend(OpenAIBackend):
 
     kind: ClassVar[str] = "lmstudio"
     default_url: ClassVar[str | None] = "http://127.0.0.1:1234"
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {RESPONSES, MESSAGES}
+    slots: ClassVar[int | None] = 1  # before 0.4 it ran one job at a time
 
     @classmethod
     def recognises(cls, answers: Answers) -> bool:
         listed = items(answers.details, "data")
         return listed is not None and all("type" in item and "state" in item for item in listed)
 
-    async def _ask_more(self) -> Mapping[str, Item]:
-        listed = items(await self._ask_or_none("/api/v0/models"), "data")
-        return {text(item, "id"): item for item in listed or ()}
+    async def _ask_more(self, listed: Sequence[Item]) -> Mapping[str, Item]:  # noqa: ARG002
+        """By model: what `/api/v0/models` says, and what its instance of `/api/v1/models` (0.4) does."""
+        details = {
+            text(item, "id"): dict(item)
+            for item in items(await self._ask_or_none("/api/v0/models"), "data") or ()
+        }
+        for item in items(await self._ask_or_none("/api/v1/models"), "models") or ():
+            instances = item.get("loaded_instances")
+            for instance in instances if isinstance(instances, list) else ():
+                if isinstance(instance, dict):
+                    config = below(instance, "config")
+                    details.setdefault(text(instance, "id"), {}).update(
+                        loaded_context_length=config.get("context_length"), parallel=config.get("parallel")
+                    )
+        return details
 
     def _model(self, item: Item, more: Any) -> BackendModel:
         model_id = text(item, "id")
         details = more.get(model_id, {})
+        context_window = positive(details, "loaded_context_length", "max_context_length")
         return BackendModel(
             model_id,
             self.endpoints,
-            context_window=positive(details, "loaded_context_length", "max_context_length"),
+            context_window=context_window,
+            max_concurrent=positive(details, "parallel") or self._slots_untold,
+            fingerprint=fingerprint(
+                **{each: details.get(each) for each in ("publisher", "arch", "quantization")},
+                model=model_id if details.get("quantization") else None,
+                context_window=context_window if details.get("quantization") else None,
+            ),
             is_embedding=details.get("type") == "embeddings",
+            is_loaded=details["state"] == "loaded" if "state" in details else None,
         )

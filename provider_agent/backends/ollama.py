@@ -1,11 +1,15 @@
 """Ollama: its own API beside OpenAI's; lists what is on disk, loads on demand, tells each model's digest.
 
+It runs `OLLAMA_NUM_PARALLEL` jobs of a model at once, lets the others wait in silence, and tells nobody how
+many that are: one, as is its default, unless the operator says otherwise (`max_concurrent`).
+
 Models that it only forwards to a remote service (`remote_host`) are never listed: a prompt meant
 for this machine must not end at somebody's paid account.
 """
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -13,7 +17,7 @@ import msgspec
 from provider_agent.backends.base import BackendError, BackendFailed, BackendModel, BackendSettings
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, items, positive, text
-from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.openai import ENDPOINTS, MESSAGES, OpenAIBackend
 from provider_agent.backends.request import OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, RESPONSES
 
 _QUESTIONS_AT_ONCE: Final = 8
@@ -24,7 +28,14 @@ class OllamaBackend(OpenAIBackend):
 
     kind: ClassVar[str] = "ollama"
     default_url: ClassVar[str | None] = "http://127.0.0.1:11434"
-    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {RESPONSES, OLLAMA_CHAT, OLLAMA_GENERATE, OLLAMA_EMBED}
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS | {
+        RESPONSES,
+        MESSAGES,
+        OLLAMA_CHAT,
+        OLLAMA_GENERATE,
+        OLLAMA_EMBED,
+    }
+    slots: ClassVar[int | None] = 1
 
     def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
         super().__init__(http, settings, url=url, name=name)
@@ -32,10 +43,12 @@ class OllamaBackend(OpenAIBackend):
 
     @classmethod
     def recognises(cls, answers: Answers) -> bool:
-        """KoboldCpp imitates the listing, but not the rest."""
+        """By its own listing. Others imitate it, but not the owners that Ollama names in OpenAI's."""
         listed = items(answers.tags, "models")
-        if listed is None or answers.is_owned_by("koboldcpp"):
+        if listed is None or answers.is_localai or answers.is_owned_by("koboldcpp", "docker"):
             return False
+        if not all(text(item, "owned_by") for item in items(answers.models, "data") or ()):
+            return False  # LocalAI again, whose own pages did not come in time
         return not listed or any(text(item, "name", "model") and "details" in item for item in listed)
 
     async def list_models(self) -> tuple[BackendModel, ...]:
@@ -46,9 +59,21 @@ class OllamaBackend(OpenAIBackend):
             raise BackendFailed("the engine's list of models is none")
         own = [item for item in listed if not _is_remote(item)]
         local = list(self._usable(own, "name", "model").values())
+        loaded = await self._loaded()
         await self._look_at(local)
-        models = [self._model(item, self._shown.get(_identity(item), {})) for item in local]
+        models = [
+            replace(
+                self._model(item, self._shown.get(_identity(item), {})),
+                is_loaded=None if loaded is None else text(item, "name", "model") in loaded,
+            )
+            for item in local
+        ]
         return tuple(sorted(models, key=lambda model: model.model_id))
+
+    async def _loaded(self) -> frozenset[str] | None:
+        """The models that are in memory; None when it does not say."""
+        running = items(await self._ask_or_none("/api/ps"), "models")
+        return None if running is None else frozenset(text(item, "name", "model") for item in running)
 
     async def _look_at(self, local: list[Item]) -> None:
         """Ask once for the details of each model that the listing did not give; forget those that went."""
@@ -81,6 +106,7 @@ class OllamaBackend(OpenAIBackend):
             text(item, "name", "model"),
             self.endpoints,
             context_window=_context_window(item, more),
+            max_concurrent=self._slots_untold,
             fingerprint=f"sha256:{digest}" if digest else None,
             is_embedding="embedding" in capabilities and "completion" not in capabilities,
         )

@@ -20,17 +20,27 @@ from provider_agent.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
+MESSAGES: Final = "/v1/messages"
+RERANK: Final = "/v1/rerank"
 ASK_TIMEOUT_S: Final = 5.0
 _NAMED_AT_ONCE: Final = 10
 """How many models that cannot be offered are named in the log after one look."""
 
 
 class OpenAIBackend:
-    """A `Backend` (see `base.py`) for engines of which nothing else is known."""
+    """A `Backend` (see `base.py`) for engines of which nothing else is known.
+
+    Attributes:
+        endpoints: what the family serves, as far as it does not tell more precisely.
+        slots: how many jobs a model runs at once where neither the engine tells nor the operator says.
+        is_remote: it is somebody else's, who wants money for it: found by nobody, asked last.
+    """
 
     kind: ClassVar[str] = "openai"
     default_url: ClassVar[str | None] = None
     endpoints: ClassVar[frozenset[str]] = ENDPOINTS
+    slots: ClassVar[int | None] = None
+    is_remote: ClassVar[bool] = False
 
     def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
         self.name = name
@@ -55,25 +65,33 @@ class OpenAIBackend:
         listed = items(page, "data")
         if listed is None:
             raise BackendFailed("the engine's list of models is none")
-        more = await self._ask_more()
-        models = [self._model(item, more) for item in self._usable(listed, "id").values()]
-        return tuple(sorted(models, key=lambda model: model.model_id))
+        usable = self._usable(listed, "id")
+        more = await self._ask_more(tuple(usable.values()))
+        models = [self._model(item, more) for item in usable.values()]
+        return tuple(sorted((each for each in models if each.endpoints), key=lambda model: model.model_id))
 
     def open(self, call: Call) -> AbstractAsyncContextManager[Reply]:
         return self._http.open(self.url, call, self._api_key)
 
-    async def _ask_more(self) -> Any:
+    async def _ask_more(self, listed: Sequence[Item]) -> Any:
         """What this family tells elsewhere about its models; must not raise."""
-        return None
+        del listed
 
     def _model(self, item: Item, more: Any) -> BackendModel:  # noqa: ARG002 - `more` is the families'
+        """One without endpoints is not offered."""
         return BackendModel(
             text(item, "id"),
             self.endpoints,
             context_window=positive(
                 item, "max_model_len", "context_length", "context_window", "max_context_length"
             ),
+            max_concurrent=self._slots_untold,
         )
+
+    @property
+    def _slots_untold(self) -> int | None:
+        """Slots of a model of which the engine tells none: what the operator says is limit enough."""
+        return self.slots if self.max_concurrent is None else None
 
     def _usable(self, listed: Sequence[Item], *names: str) -> dict[str, Item]:
         """The models that can be offered, by name. Of each other one the operator hears once."""
@@ -83,12 +101,17 @@ class OpenAIBackend:
         self._left_out = frozenset(left_out)
         return usable
 
-    async def _ask(self, path: str, body: bytes | None = None) -> Page:
-        return await self._http.ask(self.url, path, body=body, api_key=self._api_key, timeout_s=ASK_TIMEOUT_S)
+    async def _ask(self, path: str, body: bytes | None = None, *, url: str | None = None) -> Page:
+        """A page of the engine; `url` is another base than its own."""
+        return await self._http.ask(
+            url or self.url, path, body=body, api_key=self._api_key, timeout_s=ASK_TIMEOUT_S
+        )
 
-    async def _ask_or_none(self, path: str) -> Page | None:
+    async def _ask_or_none(
+        self, path: str, body: bytes | None = None, *, url: str | None = None
+    ) -> Page | None:
         """For what is good to know and not needed."""
         try:
-            return await self._ask(path)
+            return await self._ask(path, body, url=url)
         except BackendError:
             return None

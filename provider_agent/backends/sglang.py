@@ -1,11 +1,22 @@
-"""SGLang: OpenAI's API; `/get_model_info` tells whether its one model generates or embeds."""
+"""SGLang: OpenAI's API; tells whether its one model generates or embeds, and how many jobs run at once."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from provider_agent.backends.base import BackendModel
-from provider_agent.backends.listing import Answers, Item
+from provider_agent.backends.base import BackendModel, BackendSettings
+from provider_agent.backends.fingerprint import fingerprint
+from provider_agent.backends.http import EngineHttp, Page
+from provider_agent.backends.listing import Answers, Item, api_paths, positive, said_by
 from provider_agent.backends.openai import OpenAIBackend
+from provider_agent.backends.vllm import described
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    model: Item
+    slots: int | None
+    paths: frozenset[str] | None
 
 
 class SglangBackend(OpenAIBackend):
@@ -14,15 +25,50 @@ class SglangBackend(OpenAIBackend):
     kind: ClassVar[str] = "sglang"
     default_url: ClassVar[str | None] = "http://127.0.0.1:30000"
 
+    def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
+        super().__init__(http, settings, url=url, name=name)
+        self._slots: int | None = None  # a busy engine may not answer in time, and has not fewer then
+
     @classmethod
     def recognises(cls, answers: Answers) -> bool:
         return answers.is_owned_by("sglang")
 
-    async def _ask_more(self) -> bool:
-        """Whether the model embeds."""
-        page = await self._ask_or_none("/get_model_info")
-        info = page.value if page else None
-        return isinstance(info, dict) and info.get("is_generation") is False
+    async def _ask_more(self, listed: Sequence[Item]) -> _Told:  # noqa: ARG002
+        self._slots = _slots(said_by(await self._newer_or("/get_server_info", "/server_info"))) or self._slots
+        return _Told(
+            said_by(await self._newer_or("/get_model_info", "/model_info")),
+            self._slots,
+            api_paths(await self._ask_or_none("/openapi.json")),
+        )
+
+    async def _newer_or(self, path: str, newer: str) -> Page | None:
+        """Newer versions are about to drop the `get_`."""
+        page = await self._ask_or_none(path)
+        return page if said_by(page) else await self._ask_or_none(newer)
 
     def _model(self, item: Item, more: Any) -> BackendModel:
-        return replace(super()._model(item, more), is_embedding=more)
+        model = super()._model(item, more)
+        return replace(
+            model,
+            endpoints=described(self.endpoints, more.paths),
+            max_concurrent=more.slots,
+            fingerprint=fingerprint(
+                model_path=more.model.get("model_path"),
+                weights=more.model.get("weight_version"),
+                context_window=model.context_window,
+            ),
+            is_embedding=more.model.get("is_generation") is False,
+            is_loaded=True,
+        )
+
+
+def _slots(info: Item) -> int | None:
+    """What its schedulers run at once; else what it was started with."""
+    states = info.get("internal_states")
+    each = [
+        positive(state, "effective_max_running_requests_per_dp", "max_running_requests")
+        for state in (states if isinstance(states, list) else ())
+        if isinstance(state, Mapping)
+    ]
+    told = [number for number in each if number is not None]
+    return positive({"all": sum(told)}, "all") or positive(info, "max_running_requests")

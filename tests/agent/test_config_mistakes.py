@@ -186,11 +186,25 @@ MISTAKES = {
         ", line 2: backends[0].url is missing, and kind openai has no usual address",
         'write for example url = "http://127.0.0.1:8000"',
     ),
+    "paid provider without an address": Mistake(
+        URL + '[[backends]]\nkind = "remote"',
+        ", line 2: backends[0].url is missing, and kind remote has no usual address",
+        'write for example url = "http://127.0.0.1:8000"',
+    ),
+    "paid provider without encryption": Mistake(
+        URL + '[[backends]]\nkind = "remote"\nurl = "http://api.example/v1"',
+        (
+            ", line 4: backends[0].url uses http:// to api.example, so that anybody on the way can read "
+            "your key and all prompts"
+        ),
+        'use https://, or kind = "openai" for an engine of your own',
+    ),
     "engine of an unknown kind": Mistake(
         URL + '[[backends]]\nkind = "olama"',
         (
-            ', line 3: backends[0].kind must be one of "auto", "llamacpp", "lmstudio", '
-            '"ollama", "openai", "sglang", "vllm", not "olama"'
+            ', line 3: backends[0].kind must be one of "auto", "docker", "jan", "koboldcpp", "llamacpp", '
+            '"llamafile", "lmstudio", "localai", "ollama", "openai", "remote", "sglang", "tgi", '
+            '"transformers", "vllm", not "olama"'
         ),
         'did you mean "ollama"?',
     ),

@@ -1,12 +1,14 @@
 """Who is behind an address."""
 
+from itertools import combinations
+
 import pytest
 
 from provider_agent.backends.families import FAMILIES, identify, recognise
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import Answers
 from tests.fakes import engine_pages
-from tests.fakes.engine import FakeEngine, json_answer, models_page
+from tests.fakes.engine import FakeEngine, json_answer
 
 
 async def family_of(engine: FakeEngine, *, only_local: bool = False) -> str | None:
@@ -39,11 +41,51 @@ async def test_one_odd_model_hides_no_engine(path: str, member: str, kind: str) 
     assert await family_of(engine_pages.FamilyEngine(pages)) == kind
 
 
-async def test_an_imitation_of_ollama_is_not_taken_for_it() -> None:
-    """KoboldCpp lists like Ollama, but has not all of its endpoints."""
-    pages = {**engine_pages.ollama(), "/v1/models": models_page("koboldcpp/tiny", owned_by="koboldcpp")}
+@pytest.mark.parametrize("kind", ["koboldcpp", "localai", "docker"])
+async def test_an_imitation_of_ollama_is_not_taken_for_it(kind: str) -> None:
+    """They list like Ollama, but do not have all of its endpoints."""
+    pages = engine_pages.FAMILIES[kind]()
 
-    assert await family_of(engine_pages.FamilyEngine(pages)) == "openai"
+    assert "/api/tags" in pages
+    assert await family_of(engine_pages.FamilyEngine(pages)) == kind
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_no_engine_is_taken_for_another_in_whatever_order_they_are_asked(kind: str) -> None:
+    """Each is known to its own family only; what nobody knows is a general one."""
+    answers = engine_pages.answers_of(engine_pages.FAMILIES[kind]())
+
+    knowing = [name for name, family in FAMILIES.items() if family.recognises(answers) and name != "openai"]
+    assert knowing == ([] if kind == "openai" else [kind])
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_an_engine_of_which_less_is_seen_is_still_no_other(kind: str) -> None:
+    """Closed pages, or a slow one, make it a general engine at worst."""
+    pages = engine_pages.FAMILIES[kind]()
+    rest = sorted(pages.keys() - {"/v1/models"})
+    for seen in (each for count in range(len(rest) + 1) for each in combinations(rest, count)):
+        answers = engine_pages.answers_of({path: pages[path] for path in ("/v1/models", *seen)})
+        family = recognise(answers)
+
+        assert family is None or family.kind in (kind, "openai")
+
+
+def test_who_could_be_two_is_neither() -> None:
+    """A proxy in front of several engines, say: it has what OpenAI's API has, and perhaps no more."""
+    pages = {**engine_pages.tgi(), **engine_pages.lmstudio()}
+    family = recognise(engine_pages.answers_of(pages))
+
+    assert family is not None
+    assert family.kind == "openai"
+
+
+async def test_an_engine_that_names_itself_in_its_listing_is_asked_no_more() -> None:
+    """Every question is a line in its log, every 30 s."""
+    engine = engine_pages.FamilyEngine(engine_pages.vllm())
+
+    assert await family_of(engine) == "vllm"
+    assert [request.path for request in engine.requests] == ["/v1/models"]
 
 
 async def test_llamacpp_that_wants_a_key_is_recognised() -> None:
@@ -51,6 +93,20 @@ async def test_llamacpp_that_wants_a_key_is_recognised() -> None:
     pages = {"/v1/models": json_answer({}, 401, headers={"Server": "llama.cpp"})}
 
     assert await family_of(engine_pages.FamilyEngine(pages)) == "llamacpp"
+
+
+async def test_localai_and_jan_that_want_a_key_are_recognised() -> None:
+    """By the pages that they show to everybody."""
+    for kind in ("localai", "jan"):
+        pages = dict(engine_pages.FAMILIES[kind]())
+        pages["/v1/models"] = json_answer({}, 401)
+
+        assert await family_of(engine_pages.FamilyEngine(pages)) == kind
+
+
+async def test_a_list_with_prices_is_never_found_by_itself() -> None:
+    """Field note 23: a proxy on this machine may resell, too."""
+    assert await family_of(engine_pages.FamilyEngine(engine_pages.remote()), only_local=True) is None
 
 
 async def test_nobody_is_nobody() -> None:
@@ -69,7 +125,7 @@ async def test_a_coordinator_of_ours_is_no_engine(only_local: bool) -> None:
     assert await family_of(engine, only_local=only_local) is None
 
 
-@pytest.mark.parametrize(("only_local", "kind"), [(True, None), (False, "openai")])
+@pytest.mark.parametrize(("only_local", "kind"), [(True, None), (False, "remote")])
 async def test_a_gateway_to_paid_engines_is_never_found_by_itself(only_local: bool, kind: str | None) -> None:
     """Field note 23: only if the operator names it."""
     assert await family_of(FakeEngine(owned_by="openai"), only_local=only_local) == kind

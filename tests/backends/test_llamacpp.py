@@ -18,13 +18,69 @@ async def test_its_slots_are_the_limit() -> None:
     assert (model.max_concurrent, model.context_window) == (4, 1024)
 
 
+@pytest.mark.parametrize(
+    ("embeds", "chats", "served"),
+    [
+        (False, True, {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}),
+        (True, False, {"/v1/embeddings"}),
+    ],
+)
+async def test_its_flags_are_found_out_by_asking_for_nothing(
+    embeds: bool, chats: bool, served: set[str]
+) -> None:
+    """What is advertised is what executes; only a model without chat is one for embeddings."""
+    pages = engine_pages.llamacpp(embeds=embeds, chats=chats)
+    (model,) = await engine_pages.models_of("llamacpp", pages)
+
+    assert model.endpoints == served
+    assert model.is_embedding is not chats
+
+
+async def test_its_flags_are_asked_once_for_each_server_process() -> None:
+    """Asking keeps a model awake that would be put to sleep; a new server may have other flags."""
+    async with engine_pages.FamilyEngine(engine_pages.llamacpp()) as engine, EngineHttp() as http:
+        backend = LlamaCppBackend(http, BackendSettings("llamacpp"), url=engine.url, name="x")
+        await backend.list_models()
+        (before,) = await backend.list_models()
+        assert len(engine.posts) == 3
+        engine.pages.update(engine_pages.llamacpp(embeds=True))
+        engine.pages["/props"] = json_answer({"total_slots": 4, "media_marker": "<__media_another__>"})
+        (after,) = await backend.list_models()
+
+    assert len(engine.posts) == 6
+    assert after.endpoints - before.endpoints == {"/v1/embeddings"}
+
+
+async def test_a_router_has_models_that_are_loaded_and_others() -> None:
+    """Those that are not are asked nothing: that would load them."""
+    async with engine_pages.FamilyEngine(engine_pages.llamacpp_router()) as engine, EngineHttp() as http:
+        backend = LlamaCppBackend(http, BackendSettings("llamacpp"), url=engine.url, name="x")
+        other, tiny = await backend.list_models()
+
+    assert (other.model_id, other.is_loaded, other.context_window) == ("other", False, None)
+    assert (tiny.model_id, tiny.is_loaded, tiny.context_window) == ("tiny", True, 512)
+    assert not any("other" in request.path for request in engine.requests)
+    assert "/props?model=tiny&autoload=false" in [request.path for request in engine.requests]
+
+
+async def test_another_template_is_another_model() -> None:
+    """Of the same file."""
+    pages = dict(engine_pages.llamacpp())
+    (one,) = await engine_pages.models_of("llamacpp", pages)
+    pages["/props"] = json_answer({"total_slots": 4, "chat_template": "{{ other }}"})
+    (two,) = await engine_pages.models_of("llamacpp", pages)
+
+    assert None not in (one.fingerprint, two.fingerprint)
+    assert one.fingerprint != two.fingerprint
+
+
 async def test_without_its_embeddings_flag_the_endpoint_is_unsupported() -> None:
     """It answers 501 and has no other way to tell; another agent may offer it."""
     refusal = {
         "error": {"code": 501, "message": "Start it with `--embeddings`", "type": "not_supported_error"}
     }
     async with engine_pages.FamilyEngine(engine_pages.llamacpp()) as engine, EngineHttp() as http:
-        engine.will_answer(json_answer(refusal, 501))
+        engine.pages["/v1/embeddings"] = json_answer(refusal, 501)
         backend = LlamaCppBackend(http, BackendSettings("llamacpp"), url=engine.url, name="x")
 
         with pytest.raises(EndpointUnsupported):

@@ -119,6 +119,25 @@ async def test_details_are_asked_once_for_each_model(backend: OllamaBackend, eng
     assert len(engine.posts) == 2
 
 
+async def test_what_is_in_memory_is_warm(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """The others are loaded first, which takes a minute; a server that does not say is not guessed at."""
+    assert [model.is_loaded for model in await backend.list_models()] == [True]
+    engine.pages.update(engine_pages.ollama(loaded=False))
+    assert [model.is_loaded for model in await backend.list_models()] == [False]
+    del engine.pages["/api/ps"]
+    assert [model.is_loaded for model in await backend.list_models()] == [None]
+
+
+@pytest.mark.parametrize(("said", "slots"), [(None, 1), (4, None)])
+async def test_it_runs_one_job_of_a_model_at_a_time_unless_the_operator_says_otherwise(
+    said: int | None, slots: int | None
+) -> None:
+    """`OLLAMA_NUM_PARALLEL` is 1, and told by no page; more would wait in silence."""
+    (model,) = await engine_pages.models_of("ollama", engine_pages.ollama(), max_concurrent=said)
+
+    assert model.max_concurrent == slots
+
+
 async def test_no_models_are_no_models(backend: OllamaBackend, engine: FakeEngine) -> None:
     """Before the first pull."""
     engine.pages["/api/tags"] = json_answer({"models": []})
