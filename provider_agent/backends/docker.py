@@ -37,10 +37,10 @@ class DockerBackend(OpenAIBackend):
 
     async def _ask_more(self, listed: Sequence[Item]) -> _Told:  # noqa: ARG002
         root = self.url.removesuffix(_FOLDER)
-        stored = items(await self._ask_or_none("/models", url=root), "models") or ()
-        running = items(await self._ask_or_none(f"{_FOLDER}/ps", url=root), "running")
+        models, ps = await self._ask_all("/models", f"{_FOLDER}/ps", url=root)
+        running = items(ps, "running")
         return _Told(
-            {name: item for item in stored for name in _names(item)},
+            {name: item for item in items(models, "models") or () for name in _names(item)},
             None if running is None else frozenset(map(_running, running)) - {""},
         )
 

@@ -37,9 +37,8 @@ class KoboldCppBackend(OpenAIBackend):
         return answers.is_owned_by("koboldcpp")
 
     async def _ask_more(self, listed: Sequence[Item]) -> _Told:  # noqa: ARG002
-        length = said_by(await self._ask_or_none("/api/extra/true_max_context_length"))
-        version = said_by(await self._ask_or_none("/api/extra/version"))
-        return _Told(version, positive(length, "value"))
+        version, length = await self._ask_all("/api/extra/version", "/api/extra/true_max_context_length")
+        return _Told(said_by(version), positive(said_by(length), "value"))
 
     def _model(self, item: Item, more: Any) -> BackendModel:
         name = text(item, "id")

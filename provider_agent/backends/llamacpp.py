@@ -49,10 +49,11 @@ class LlamaCppBackend(OpenAIBackend):
         if props.get("role") != "router":
             told = {text(item, "id"): props for item in listed}
         else:
-            told = {}
-            for name in (text(item, "id") for item in listed if _is_loaded(item)):
-                path = f"/props?model={quote(name, safe='')}&autoload=false"
-                told[name] = said_by(await self._ask_or_none(path))
+            names = [text(item, "id") for item in listed if _is_loaded(item)]
+            pages = await self._ask_all(
+                *(f"/props?model={quote(name, safe='')}&autoload=false" for name in names)
+            )
+            told = dict(zip(names, map(said_by, pages), strict=True))
         known = {_process(name, props): name for name, props in told.items() if props}
         self._refused = {
             key: self._refused[key] if key in self._refused else await self._refuses(name)

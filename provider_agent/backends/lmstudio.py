@@ -25,11 +25,9 @@ class LmStudioBackend(OpenAIBackend):
 
     async def _ask_more(self, listed: Sequence[Item]) -> Mapping[str, Item]:  # noqa: ARG002
         """By model: what `/api/v0/models` says, and what its instance of `/api/v1/models` (0.4) does."""
-        details = {
-            text(item, "id"): dict(item)
-            for item in items(await self._ask_or_none("/api/v0/models"), "data") or ()
-        }
-        for item in items(await self._ask_or_none("/api/v1/models"), "models") or ():
+        older, newer = await self._ask_all("/api/v0/models", "/api/v1/models")
+        details = {text(item, "id"): dict(item) for item in items(older, "data") or ()}
+        for item in items(newer, "models") or ():
             instances = item.get("loaded_instances")
             for instance in instances if isinstance(instances, list) else ():
                 if isinstance(instance, dict):

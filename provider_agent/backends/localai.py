@@ -47,10 +47,10 @@ class LocalAIBackend(OpenAIBackend):
         return answers.is_localai
 
     async def _ask_more(self, listed: Sequence[Item]) -> _Told:  # noqa: ARG002
-        told = items(await self._ask_or_none("/v1/models/capabilities"), "data")
-        loaded = items(await self._ask_or_none("/system"), "loaded_models")
+        capabilities, system = await self._ask_all("/v1/models/capabilities", "/system")
+        loaded = items(system, "loaded_models")
         return _Told(
-            {text(item, "id"): item for item in told or ()},
+            {text(item, "id"): item for item in items(capabilities, "data") or ()},
             None if loaded is None else frozenset(text(item, "id") for item in loaded),
         )
 

@@ -1,5 +1,6 @@
 """Any engine with OpenAI's API, and what its families have in common; knows no quirk of theirs."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Final
@@ -23,6 +24,9 @@ ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
 MESSAGES: Final = "/v1/messages"
 RERANK: Final = "/v1/rerank"
 ASK_TIMEOUT_S: Final = 5.0
+_OPTIONAL_TIMEOUT_S: Final = 1.5
+"""A busy engine may keep such a page back: it must not be taken for dead because of that."""
+
 _NAMED_AT_ONCE: Final = 10
 """How many models that cannot be offered are named in the log after one look."""
 
@@ -101,17 +105,20 @@ class OpenAIBackend:
         self._left_out = frozenset(left_out)
         return usable
 
-    async def _ask(self, path: str, body: bytes | None = None, *, url: str | None = None) -> Page:
-        """A page of the engine; `url` is another base than its own."""
-        return await self._http.ask(
-            url or self.url, path, body=body, api_key=self._api_key, timeout_s=ASK_TIMEOUT_S
-        )
+    async def _ask(self, path: str, body: bytes | None = None) -> Page:
+        return await self._http.ask(self.url, path, body=body, api_key=self._api_key, timeout_s=ASK_TIMEOUT_S)
 
     async def _ask_or_none(
         self, path: str, body: bytes | None = None, *, url: str | None = None
     ) -> Page | None:
-        """For what is good to know and not needed."""
+        """For what is good to know and not needed; `url` is another base than its own."""
         try:
-            return await self._ask(path, body, url=url)
+            return await self._http.ask(
+                url or self.url, path, body=body, api_key=self._api_key, timeout_s=_OPTIONAL_TIMEOUT_S
+            )
         except BackendError:
             return None
+
+    async def _ask_all(self, *paths: str, url: str | None = None) -> list[Page | None]:
+        """The same, all at once."""
+        return await asyncio.gather(*(self._ask_or_none(path, url=url) for path in paths))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from provider_agent.backends.base import BackendModel, BackendSettings
 from provider_agent.backends.fingerprint import fingerprint
-from provider_agent.backends.http import EngineHttp, Page
+from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, api_paths, positive, said_by
 from provider_agent.backends.openai import OpenAIBackend
 from provider_agent.backends.vllm import described
@@ -34,17 +34,12 @@ class SglangBackend(OpenAIBackend):
         return answers.is_owned_by("sglang")
 
     async def _ask_more(self, listed: Sequence[Item]) -> _Told:  # noqa: ARG002
-        self._slots = _slots(said_by(await self._newer_or("/get_server_info", "/server_info"))) or self._slots
-        return _Told(
-            said_by(await self._newer_or("/get_model_info", "/model_info")),
-            self._slots,
-            api_paths(await self._ask_or_none("/openapi.json")),
-        )
-
-    async def _newer_or(self, path: str, newer: str) -> Page | None:
         """Newer versions are about to drop the `get_`."""
-        page = await self._ask_or_none(path)
-        return page if said_by(page) else await self._ask_or_none(newer)
+        server, newer_server, model, newer_model, api = await self._ask_all(
+            "/get_server_info", "/server_info", "/get_model_info", "/model_info", "/openapi.json"
+        )
+        self._slots = _slots(said_by(server) or said_by(newer_server)) or self._slots
+        return _Told(said_by(model) or said_by(newer_model), self._slots, api_paths(api))
 
     def _model(self, item: Item, more: Any) -> BackendModel:
         model = super()._model(item, more)
