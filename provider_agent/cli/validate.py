@@ -80,11 +80,11 @@ def validate(
 async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     from provider_agent.agent.app import policy_of
     from provider_agent.agent.routing import RoutingTable
-    from provider_agent.agent.trial import has_failed
     from provider_agent.backends.discovery import Discovery
     from provider_agent.backends.http import EngineHttp
+    from provider_agent.cli.signals import stop_on_signals
     from provider_agent.cli.validate_engines import engine_problems
-    from provider_agent.cli.validate_live import as_values, try_offer
+    from provider_agent.cli.validate_live import all_answered, as_values, try_offer
     from provider_agent.cli.validate_start import start_problems
 
     settings = config.backend_settings(os.environ)
@@ -97,9 +97,10 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
         findings |= {"valid": False, "error": errors[0]} if errors else {}
         findings["problems"] = [problem._asdict() for problem in problems]
         if wish is not None:
-            results = await try_offer(config, table, wish)
+            with stop_on_signals() as stop:
+                results = await try_offer(config, table, wish, stop)
             findings["trials"] = as_values(results)
-            findings["all_answered"] = not has_failed(results) and (
+            findings["all_answered"] = all_answered(results) and (
                 wish.model is not None or _is_complete(findings)
             )
     return findings

@@ -1,6 +1,7 @@
 """Tries what would be offered, and puts the results into plain values; knows no family of engines."""
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ from rich.text import Text
 
 from provider_agent.agent.config import AgentConfig
 from provider_agent.agent.routing import RoutingTable
-from provider_agent.agent.trial import Result, Trial, Trials, plan
+from provider_agent.agent.trial import Result, Trial, Trials, Verdict, has_failed, plan
+from provider_agent.protocol.errors import ErrorCode
 
 MS_PER_S = 1000
 NAMED_AT_ONCE = 5
@@ -32,8 +34,10 @@ class NothingToTryError(Exception):
     """The glob fits no model that would be offered; the text is one sentence."""
 
 
-async def try_offer(config: AgentConfig, table: RoutingTable, wish: Wish) -> tuple[Result, ...]:
-    """One after the other, with a line on the terminal about the one that is waited for.
+async def try_offer(
+    config: AgentConfig, table: RoutingTable, wish: Wish, stop: asyncio.Event
+) -> tuple[Result, ...]:
+    """One after the other until `stop`, with a line on the terminal about the one that is waited for.
 
     Raises NothingToTryError.
     """
@@ -48,7 +52,34 @@ async def try_offer(config: AgentConfig, table: RoutingTable, wish: Wish) -> tup
             max_output_tokens=config.limits.max_output_tokens,
             on_trial=lambda trial: status.update(_waiting(trial, f"{next(begun)} of {len(planned)}")),
         )
-        return tuple([result async for result in trials.run(planned)])
+        got = await _until(stop, trials.run(planned))
+    left = (
+        Result(trial, Verdict.UNTRIED, code=ErrorCode.CANCELLED, problem="you stopped before its answer")
+        for trial in planned[len(got) :]
+    )
+    return *got, *left
+
+
+def all_answered(results: Iterable[Result]) -> bool:
+    """Nothing has failed, and nobody stopped it before the end."""
+    known = tuple(results)
+    return not has_failed(known) and all(result.code is not ErrorCode.CANCELLED for result in known)
+
+
+async def _until(stop: asyncio.Event, results: AsyncIterator[Result]) -> list[Result]:
+    """What there is by then."""
+    got: list[Result] = []
+
+    async def collect() -> None:
+        async for result in results:
+            got.append(result)  # noqa: PERF401 - kept when this is cancelled
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {group.create_task(collect()), group.create_task(stop.wait())}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+    return got
 
 
 def _offered(table: RoutingTable) -> str:

@@ -1,15 +1,19 @@
 """`validate --live`, as a process, against simulated engines."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.trial import Result, Trial, Verdict
-from provider_agent.cli.validate_live import as_values
+from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.cli.validate_live import Wish, all_answered, as_values, try_offer
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.simulator import Failures, Pace, Simulator, SimulatorConfig
-from tests.fakes.backends import ScriptedBackend
+from tests.fakes.backends import ScriptedBackend, ScriptedReply
+from tests.fakes.configs import loaded
 from tests.fakes.programs import Ended, command
 
 QUICK = Pace(first_token_s=0.005, tokens_per_s=400)
@@ -115,6 +119,38 @@ async def test_the_ways_of_trying_need_live(folder: Path) -> None:
 
     assert ended.code == 64
     assert "add --live" in ended.stderr
+
+
+class BackendThatIsInterrupted(ScriptedBackend):
+    """Somebody presses Ctrl-C while it is silent."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        super().__init__(asyncio.Event(), name="silent", priority=200)
+        self._stop = stop
+
+    def reply(self) -> ScriptedReply:
+        self._stop.set()
+        return super().reply()
+
+
+async def test_what_is_known_when_somebody_stops_it_is_shown(tmp_path: Path) -> None:
+    """Minutes of waiting are not thrown away, and what is left is not called good."""
+    stop = asyncio.Event()
+    silent = BackendThatIsInterrupted(stop)
+    entries = [CatalogEntry(each, each.models, healthy=True) for each in (ScriptedBackend(b"x"), silent)]
+    table = RoutingTable(Catalog(tuple(entries)), Policy())
+
+    async with asyncio.timeout(5):
+        config = loaded(tmp_path / "agent.toml", "")
+        got = await try_offer(config, table, Wish(None, paid=False, limit_s=60), stop)
+
+    assert [(each.trial.backend.name, each.verdict) for each in got] == [
+        ("scripted", Verdict.ANSWERED),
+        ("silent", Verdict.UNTRIED),
+    ]
+    assert not all_answered(got)
+    assert all_answered(got[:1])
+    assert silent.open_connections == 0
 
 
 def test_what_was_not_measured_is_null() -> None:
