@@ -236,8 +236,9 @@ async def _head(wire: Wire, message: tuple[bytes, bytes], timeout_s: float) -> H
 
 def _require_plain(head: Head) -> None:
     """What nobody can read is no answer."""
-    encoding = head.fields.get(b"content-encoding")
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+    names = (b"content-encoding", b"transfer-encoding")
+    content, transfer = (head.fields.get(name, b"").strip().lower() for name in names)
+    if content not in (b"", b"identity") or transfer not in (b"", b"identity", b"chunked"):
         raise BackendFailed("the engine compressed its answer, which nobody had asked it to do")
 
 

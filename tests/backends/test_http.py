@@ -412,6 +412,19 @@ async def test_a_compressed_answer_is_none(http: EngineHttp, engine: FakeEngine)
         await http.ask(engine.url, "/x", timeout_s=LATE_S)
 
 
+@pytest.mark.parametrize("encoding", ["gzip, chunked", "chunked, gzip"])
+async def test_nor_is_one_that_is_compressed_for_the_way(
+    http: EngineHttp, engine: FakeEngine, encoding: str
+) -> None:
+    """In whatever order; its chunks must not be taken for its text."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: {encoding}\r\n\r\n"
+    engine.will_answer(Answer((b"2\r\n\x1f\x8b\r\n0\r\n\r\n",), chunked=False, sent_as=head.encode()))
+    _, error = await fail(http, engine)
+
+    assert isinstance(error, BackendFailed)
+    assert "compressed" in error.message
+
+
 async def test_interim_answers_are_skipped(http: EngineHttp, engine: FakeEngine) -> None:
     """Some server announces that it goes on."""
     head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
