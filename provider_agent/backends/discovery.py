@@ -158,6 +158,7 @@ class Discovery:
             api_key=watch.settings.api_key,
             timeout_s=_CONFIGURED_TIMEOUT_S / 2 if watch.is_configured else self._probe_timeout_s,
             only_local=not watch.is_configured,
+            before=watch.backend.kind if watch.backend else None,
         )
         if family is None:
             raise BackendUnreachable("no engine that we know answers there")

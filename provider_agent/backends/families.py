@@ -49,13 +49,19 @@ _OURSELVES: Final = "provider-agent"
 
 
 async def identify(
-    http: EngineHttp, url: str, *, api_key: str | None = None, timeout_s: float, only_local: bool = False
+    http: EngineHttp,
+    url: str,
+    *,
+    api_key: str | None = None,
+    timeout_s: float,
+    only_local: bool = False,
+    before: str | None = None,
 ) -> type[OpenAIBackend] | None:
     """The family of the engine at a base URL; None when nobody answers, or no engine does.
 
     There are two rounds of questions of at most `timeout_s` each; the second only where the list of models
     does not settle it. With `only_local` somebody else's paid engines are none either, as far as that can
-    be told.
+    be told. Where a page did not come in time, it is who it was `before` (a kind) rather than nobody special.
 
     Raises:
         OutOfSockets: not everything could be asked.
@@ -74,14 +80,18 @@ async def identify(
     models = await ask("/v1/models")
     if models is None and not short:
         return None
-    answers = Answers(models)
+    answers, is_sure = Answers(models), True
     if _who(answers) is None and not answers.is_owned_by(_OURSELVES):
         async with asyncio.TaskGroup() as group:
             asked = {name: group.create_task(ask(path)) for name, path in QUESTIONS.items()}
-        answers = Answers(models, **{name: page.result() for name, page in asked.items()})
+        pages = {name: page.result() for name, page in asked.items()}
+        answers, is_sure = Answers(models, **pages), None not in pages.values()
     if short:
         raise short[0]
-    return recognise(answers, only_local=only_local)
+    family = recognise(answers, only_local=only_local)
+    if family is OpenAIBackend and before is not None and not is_sure:
+        return FAMILIES[before]
+    return family
 
 
 def recognise(answers: Answers, *, only_local: bool = False) -> type[OpenAIBackend] | None:

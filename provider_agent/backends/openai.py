@@ -24,9 +24,6 @@ ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
 MESSAGES: Final = "/v1/messages"
 RERANK: Final = "/v1/rerank"
 ASK_TIMEOUT_S: Final = 5.0
-_OPTIONAL_TIMEOUT_S: Final = 1.5
-"""A busy engine may keep such a page back: it must not be taken for dead because of that."""
-
 _NAMED_AT_ONCE: Final = 10
 """How many models that cannot be offered are named in the log after one look."""
 
@@ -37,6 +34,8 @@ class OpenAIBackend:
     Attributes:
         endpoints: what the family serves, as far as it does not tell more precisely.
         slots: how many jobs a model runs at once where neither the engine tells nor the operator says.
+        patience_s: with pages that are good to know and not needed. A busy engine may keep one back, and must
+            not be taken for dead because of that.
         is_remote: it is somebody else's, who wants money for it: found by nobody, asked last.
     """
 
@@ -44,6 +43,7 @@ class OpenAIBackend:
     default_url: ClassVar[str | None] = None
     endpoints: ClassVar[frozenset[str]] = ENDPOINTS
     slots: ClassVar[int | None] = None
+    patience_s: ClassVar[float] = 1.5
     is_remote: ClassVar[bool] = False
 
     def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
@@ -114,7 +114,7 @@ class OpenAIBackend:
         """For what is good to know and not needed; `url` is another base than its own."""
         try:
             return await self._http.ask(
-                url or self.url, path, body=body, api_key=self._api_key, timeout_s=_OPTIONAL_TIMEOUT_S
+                url or self.url, path, body=body, api_key=self._api_key, timeout_s=self.patience_s
             )
         except BackendError:
             return None

@@ -8,7 +8,7 @@ from provider_agent.backends.families import FAMILIES, identify, recognise
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import Answers
 from tests.fakes import engine_pages
-from tests.fakes.engine import FakeEngine, json_answer
+from tests.fakes.engine import Act, FakeEngine, json_answer
 
 
 async def family_of(engine: FakeEngine, *, only_local: bool = False) -> str | None:
@@ -107,6 +107,24 @@ async def test_localai_and_jan_that_want_a_key_are_recognised() -> None:
 async def test_a_list_with_prices_is_never_found_by_itself() -> None:
     """Field note 23: a proxy on this machine may resell, too."""
     assert await family_of(engine_pages.FamilyEngine(engine_pages.remote()), only_local=True) is None
+
+
+@pytest.mark.parametrize(("before", "kind"), [("tgi", "tgi"), (None, "openai")])
+async def test_a_page_that_does_not_come_in_time_changes_nobody(before: str | None, kind: str) -> None:
+    """Else a busy engine would lose its name, its slots and its endpoints for a while."""
+    pages = {**engine_pages.tgi(), "/info": json_answer({}, before_headers=Act.SILENCE)}
+    async with engine_pages.FamilyEngine(pages) as engine, EngineHttp() as http:
+        family = await identify(http, engine.url, timeout_s=0.2, before=before)
+
+    assert family is FAMILIES[kind]
+
+
+async def test_a_page_that_is_gone_changes_who_is_there() -> None:
+    """Another engine has taken the port."""
+    async with engine_pages.FamilyEngine(engine_pages.openai()) as engine, EngineHttp() as http:
+        family = await identify(http, engine.url, timeout_s=5, before="tgi")
+
+    assert family is FAMILIES["openai"]
 
 
 async def test_nobody_is_nobody() -> None:

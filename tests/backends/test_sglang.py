@@ -6,7 +6,7 @@ from provider_agent.backends.base import BackendSettings
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.sglang import SglangBackend
 from tests.fakes import engine_pages
-from tests.fakes.engine import json_answer
+from tests.fakes.engine import Act, json_answer
 
 
 @pytest.mark.parametrize("is_generation", [True, False])
@@ -37,6 +37,23 @@ async def test_a_newer_one_has_other_paths() -> None:
     (model,) = await engine_pages.models_of("sglang", pages)
 
     assert (model.is_embedding, model.max_concurrent) == (True, 32)
+
+
+class HastySglang(SglangBackend):
+    """Waits for nothing."""
+
+    patience_s = 0.05
+
+
+async def test_one_that_keeps_a_page_back_is_listed_all_the_same() -> None:
+    """A busy scheduler answers no questions; the engine is not dead."""
+    silent = json_answer({}, before_headers=Act.SILENCE)
+    pages = {**engine_pages.sglang(), "/get_server_info": silent, "/openapi.json": silent}
+    async with engine_pages.FamilyEngine(pages) as engine, EngineHttp() as http:
+        backend = HastySglang(http, BackendSettings("sglang"), url=engine.url, name="x")
+        (model,) = await backend.list_models()
+
+    assert (model.model_id, model.max_concurrent) == ("tiny", None)
 
 
 async def test_a_busy_one_has_no_fewer_slots() -> None:
