@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 import pytest
@@ -116,6 +117,20 @@ async def test_engines_on_this_machine_are_found_and_told_by_their_answers(http:
         f"ollama-{ollama.port}": ["tiny"],
         f"llamacpp-{llamacpp.port}": ["tiny"],
     }
+
+
+async def test_every_family_is_found_by_itself_but_for_paid_ones(http: EngineHttp) -> None:
+    """Field note 23: all of them on one machine, on ports that say nothing."""
+    async with AsyncExitStack() as stack:
+        engines = {
+            kind: await stack.enter_async_context(engine_pages.FamilyEngine(pages()))
+            for kind, pages in engine_pages.FAMILIES.items()
+        }
+        ports = [engine.port for engine in engines.values()]
+        catalog = await probing(http, *ports, probe_timeout_s=5).refresh()
+
+    assert {entry.backend.kind for entry in catalog.entries} == engines.keys() - {"remote"}
+    assert all(model.model_id == "tiny" for entry in catalog.entries for model in entry.models)
 
 
 @pytest.mark.parametrize(
