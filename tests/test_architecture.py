@@ -63,7 +63,8 @@ WITHOUT_OWN_TESTS = {
     "__main__": "one call; proved by tests/e2e",
 }
 TESTS_OF_NO_MODULE = {
-    "e2e", "faults", "contracts", "engines", "fakes", "simulation", "test_architecture.py", "test_field_notes.py",
+    "e2e", "faults", "contracts", "engines", "fakes", "simulation",
+    "test_architecture.py", "test_field_notes.py",
 }  # fmt: skip
 """What proves more than one module, and so mirrors none."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -107,14 +108,21 @@ class Agent:
             on_refused=self._job_refused,
         )
 
-    async def run(self, discovery: Discovery, stop: asyncio.Event, wait: Waiter = wait_until) -> int:
-        """Find engines, hold a session, serve; gives the exit code."""
+    async def run(
+        self,
+        discovery: Discovery,
+        stop: asyncio.Event,
+        wait: Waiter = wait_until,
+        source: random.Random | None = None,
+    ) -> int:
+        """Find engines, hold a session, serve; gives the exit code. `source`: of the jitter between tries."""
         self._executor.on_unreachable = discovery.report_unreachable
         connector = Connector(
             dial=self._dial,
             serve=self._serve,
             clock=self._clock,
             wait=wait,
+            source=source,
             jobs_wait_s=self._jobs_wait_s,
             on_dialled=self._metrics.dialled,
             on_ended=self._metrics.session_ended,

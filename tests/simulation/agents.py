@@ -109,6 +109,7 @@ class Machine:
         self.dial: Dial = _no_network
         self.exit_codes: list[int] = []
         self._config = config
+        self._rng = rng
         self._story = story
         self._tasks = tasks
         self._process: asyncio.Task[None] | None = None
@@ -126,7 +127,7 @@ class Machine:
         agent.dial, agent.name, self.agent = self.dial, self.name, agent
         discovery = MadeUpDiscovery(self.engine, agent.use)
         try:
-            code = await agent.run(discovery, stop)  # type: ignore[arg-type]
+            code = await agent.run(discovery, stop, source=self._rng)  # type: ignore[arg-type]
             self.exit_codes.append(code)
             self._story.tell(self.name, "exit", code)
         finally:

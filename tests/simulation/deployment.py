@@ -48,7 +48,7 @@ class Coordinator:
         self.is_gone = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
         self._jobs = 0
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, None] = {}  # in order, as all that a story depends on
 
     def _job_id(self) -> str:
         self._jobs += 1
@@ -57,11 +57,11 @@ class Coordinator:
     async def serve(self, socket: Socket) -> None:
         channel = Channel(socket, Link(Role.COORDINATOR))
         session = Session(channel, self.dispatcher, MadeUpEnrollment(), SessionTimes())
-        self._sessions.add(session)
+        self._sessions[session] = None
         try:
             await session.serve(Peer(host=HOST, remote="test"))
         finally:
-            self._sessions.discard(session)
+            del self._sessions[session]
 
     async def leave(self, grace_s: float) -> None:
         """SIGTERM."""
