@@ -41,8 +41,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def ends_response(self) -> bool:
-        """The last event of `/v1/responses`; an incomplete one was cut at its limit, not lost."""
-        return self.event_type in ("response.completed", "response.incomplete")
+        """The last event of `/v1/messages`, or of `/v1/responses`: an incomplete one was cut at its limit."""
+        return self.event_type in ("response.completed", "response.incomplete", "message_stop")
 
     def _in_response(self, name: str) -> object:
         return self.response.get(name) if isinstance(self.response, dict) else None
@@ -66,6 +66,8 @@ class Facts(msgspec.Struct, frozen=True):
     def usage_after(self, before: Usage) -> Usage:
         """What is known with this object: its own counts, and those before it where it says none."""
         said = self.usage or (self.response and self._in_response("usage"))
+        if said is None and isinstance(self.message, dict):  # of `message_start`
+            said = self.message.get("usage")
         if isinstance(said, dict):
             return with_usage(before, said)
         if self.prompt_eval_count is None and self.eval_count is None:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Final
 
 from provider_agent.backends.base import BackendModel
 from provider_agent.backends.listing import Answers, Item, api_title, items, text
-from provider_agent.backends.openai import ENDPOINTS, MESSAGES, OpenAIBackend
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import MESSAGES
 
 _OWN: Final = frozenset({"user", ""})
 """What it says of models that it runs."""

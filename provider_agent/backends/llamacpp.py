@@ -17,8 +17,8 @@ from provider_agent.backends.base import BackendModel, BackendSettings
 from provider_agent.backends.fingerprint import fingerprint
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, below, positive, said_by, text
-from provider_agent.backends.openai import ENDPOINTS, MESSAGES, RERANK, OpenAIBackend
-from provider_agent.backends.request import CHAT, EMBEDDINGS, RESPONSES
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import CHAT, EMBEDDINGS, MESSAGES, RERANK, RESPONSES
 
 _DEPENDS_ON_FLAGS: Final = (CHAT, EMBEDDINGS, RERANK)
 _NOT_SERVED: Final = frozenset({404, 405, 501})

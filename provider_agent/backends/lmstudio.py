@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from provider_agent.backends.base import BackendModel
 from provider_agent.backends.fingerprint import fingerprint
 from provider_agent.backends.listing import Answers, Item, below, items, positive, text
-from provider_agent.backends.openai import ENDPOINTS, MESSAGES, OpenAIBackend
-from provider_agent.backends.request import RESPONSES
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import MESSAGES, RESPONSES
 
 
 class LmStudioBackend(OpenAIBackend):

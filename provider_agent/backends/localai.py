@@ -9,14 +9,16 @@ from typing import Any, ClassVar, Final
 
 from provider_agent.backends.base import BackendModel
 from provider_agent.backends.listing import Answers, Item, items, positive, text
-from provider_agent.backends.openai import ENDPOINTS, MESSAGES, RERANK, OpenAIBackend
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
 from provider_agent.backends.request import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
+    MESSAGES,
     OLLAMA_CHAT,
     OLLAMA_EMBED,
     OLLAMA_GENERATE,
+    RERANK,
     RESPONSES,
 )
 

@@ -17,8 +17,8 @@ import msgspec
 from provider_agent.backends.base import BackendError, BackendFailed, BackendModel, BackendSettings
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, items, positive, text
-from provider_agent.backends.openai import ENDPOINTS, MESSAGES, OpenAIBackend
-from provider_agent.backends.request import OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, RESPONSES
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import MESSAGES, OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, RESPONSES
 
 _QUESTIONS_AT_ONCE: Final = 8
 

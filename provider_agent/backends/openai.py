@@ -21,8 +21,6 @@ from provider_agent.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
-MESSAGES: Final = "/v1/messages"
-RERANK: Final = "/v1/rerank"
 ASK_TIMEOUT_S: Final = 5.0
 _NAMED_AT_ONCE: Final = 10
 """How many models that cannot be offered are named in the log after one look."""

@@ -12,12 +12,14 @@ CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
 RESPONSES: Final = "/v1/responses"
+MESSAGES: Final = "/v1/messages"
+RERANK: Final = "/v1/rerank"
 OLLAMA_CHAT: Final = "/api/chat"
 OLLAMA_GENERATE: Final = "/api/generate"
 OLLAMA_EMBED: Final = "/api/embed"
 
 _COUNTS_IF_ASKED: Final = frozenset({CHAT, COMPLETIONS})
-_STREAMS_IF_ASKED: Final = _COUNTS_IF_ASKED | {RESPONSES}
+_STREAMS_IF_ASKED: Final = _COUNTS_IF_ASKED | {RESPONSES, MESSAGES}
 _STREAMS_UNLESS_FORBIDDEN: Final = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE})
 
 _COUNTED: Final = Raw(b'{"include_usage":true}')
@@ -97,6 +99,8 @@ def _ask_for_usage(members: dict[str, Raw]) -> bool:
 def _limit_output(members: dict[str, Raw], endpoint: str, limit: int) -> None:
     if endpoint == RESPONSES:
         members["max_output_tokens"] = _at_most(members, "max_output_tokens", limit)
+    elif endpoint == MESSAGES:
+        members["max_tokens"] = _at_most(members, "max_tokens", limit)
     elif endpoint in _COUNTS_IF_ASKED:
         names = [name for name in ("max_tokens", "max_completion_tokens") if name in members]
         for name in names or ["max_tokens"]:

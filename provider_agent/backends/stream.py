@@ -80,11 +80,12 @@ def scanner_for(content_type: str, *, drops_usage: bool = False, choices: int = 
 
 
 class EventScanner(BlockScanner):
-    """Server-sent events, with three ways to end.
+    """Server-sent events, with four ways to end.
 
     1. `[DONE]`, of chat and completions.
     2. `response.completed` or `response.incomplete`, of responses.
-    3. Each choice's finish_reason, and then the end of the body.
+    3. `message_stop`, of messages.
+    4. Each choice's finish_reason, and then the end of the body.
     """
 
     _usual_ends = (b"\n\n", b"\r\n\r\n")
@@ -119,6 +120,7 @@ class EventScanner(BlockScanner):
             and find(b"[DONE]") < 0
             and find(_ALARM) < 0
             and find(b'"response.') < 0
+            and find(b'"message_stop"') < 0
         )
 
     def _are_dull(self, blocks: bytes) -> bool:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Final
 from provider_agent.backends.base import BackendModel
 from provider_agent.backends.fingerprint import fingerprint
 from provider_agent.backends.listing import Answers, Item, api_paths, positive
-from provider_agent.backends.openai import ENDPOINTS, MESSAGES, RERANK, OpenAIBackend
-from provider_agent.backends.request import CHAT, EMBEDDINGS, RESPONSES
+from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
+from provider_agent.backends.request import CHAT, EMBEDDINGS, MESSAGES, RERANK, RESPONSES
 
 _IF_DESCRIBED: Final = frozenset({MESSAGES, RERANK})
 """Not in every version, or not for every model: offered only where the description has them."""

@@ -11,6 +11,7 @@ from provider_agent.backends.request import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
+    MESSAGES,
     OLLAMA_CHAT,
     OLLAMA_EMBED,
     OLLAMA_GENERATE,
@@ -169,6 +170,7 @@ def test_every_other_member_arrives(members: dict[str, object]) -> None:
         (OLLAMA_CHAT, {"options": {"num_predict": 5}}, {"options": {"num_predict": 5}}),
         (EMBEDDINGS, {}, {}),
         (RESPONSES, {"max_output_tokens": 700}, {"max_output_tokens": 100}),
+        (MESSAGES, {"max_tokens": 700}, {"max_tokens": 100}),
     ],
 )
 def test_the_operators_limit_shortens_what_is_asked_for_and_nothing_else(

@@ -242,6 +242,42 @@ class TestResponses:
         assert verdict.startswith("StreamFailed")
 
 
+class TestMessages:
+    """Events of `/v1/messages`, as Anthropic names them."""
+
+    BEGIN = TestResponses.event("message_start", message={"usage": {"input_tokens": 11, "output_tokens": 1}})
+    TEXT = TestResponses.event("content_block_delta", index=0, delta={"type": "text_delta", "text": "Hi"})
+    COUNT = TestResponses.event(
+        "message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 7}
+    )
+    END = TestResponses.event("message_stop")
+
+    def test_a_whole_message_is_relayed_and_counted(self) -> None:
+        """What went in is told at the beginning, what came out at the end; there is no `[DONE]`."""
+        body = self.BEGIN + self.TEXT * 3 + self.COUNT + self.END
+        scanner = EventScanner()
+
+        assert read(scanner, [body]) == (body, Usage(11, 7), "whole")
+        assert scanner.ended
+
+    def test_its_end_is_seen_event_by_event(self) -> None:
+        """Wherever the body was split."""
+        events = [self.BEGIN, self.TEXT, self.TEXT, self.COUNT, self.END]
+
+        assert read(EventScanner(), events) == (b"".join(events), Usage(11, 7), "whole")
+
+    def test_a_message_that_stops_before_its_last_event_is_truncated(self) -> None:
+        """Also behind its reason to stop (field note 28)."""
+        assert "StreamTruncated" in read(EventScanner(), [self.BEGIN + self.TEXT + self.COUNT])[2]
+
+    def test_an_overloaded_engine_is_an_error(self) -> None:
+        """Its event is not relayed (field note 28)."""
+        error = TestResponses.event("error", error={"type": "overloaded_error", "message": "busy"})
+
+        assert read(EventScanner(), [self.TEXT, error])[0] == self.TEXT
+        assert read(EventScanner(), [self.TEXT, error])[2].startswith("StreamFailed")
+
+
 def line(**members: object) -> bytes:
     return json.dumps(members).encode() + b"\n"
 
