@@ -8,6 +8,7 @@ import pytest
 from provider_agent.coordinator import events
 from provider_agent.coordinator.answer import DONE
 from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
+from provider_agent.coordinator.presence import LEAVING_WINDOW_S
 from provider_agent.protocol.frames import JobDone, Resume, Resumed, ResumedJob, ResumeJob, Tokens
 from tests.fakes.agents import Coordinator, FakeAgent, code_of, end_of, now, waits
 from tests.fakes.coordinators import until
@@ -338,15 +339,22 @@ async def test_an_agent_that_is_away_gets_no_jobs_but_keeps_its_models_on_offer(
     assert answer.agent == "a"
 
 
-async def test_after_its_window_an_agent_is_not_waited_for(coordinator: Coordinator) -> None:
-    """Its clients hear of it then, and the next ones that nobody serves this."""
+@pytest.mark.parametrize(("was_leaving", "window_s"), [(False, 60), (True, LEAVING_WINDOW_S)])
+async def test_after_its_window_an_agent_is_not_waited_for(
+    coordinator: Coordinator, was_leaving: bool, window_s: float
+) -> None:
+    """Its clients hear of it then, and the next ones that nobody serves this.
+
+    One that was leaving has most likely been ended in the middle of it: nobody should wait a minute to hear so.
+    """
     agent = coordinator.agent()
     answer = coordinator.ask()
     agent.chunk("j1", b"half")
     await now(answer)
+    agent.heartbeat(draining=was_leaving)
     agent.break_off()
 
-    coordinator.clock.advance(59)
+    coordinator.clock.advance(window_s - 1)
     coordinator.dispatcher.expire()
     with pytest.raises(TimeoutError):
         await now(answer)
@@ -356,25 +364,6 @@ async def test_after_its_window_an_agent_is_not_waited_for(coordinator: Coordina
     assert await code_of(answer) == "session_lost"
     assert await code_of(coordinator.ask()) == "model_not_loaded"
     assert told(coordinator) == [events.AgentJoined, events.AgentAway, events.AgentLeft]
-
-
-async def test_an_agent_that_was_leaving_is_waited_for_for_a_shorter_time(coordinator: Coordinator) -> None:
-    """Most likely somebody ended it in the middle of that; a client should not wait a minute to hear so."""
-    agent = coordinator.agent()
-    answer = coordinator.ask()
-    agent.chunk("j1", b"half")
-    await now(answer)
-    agent.heartbeat(draining=True)
-    agent.break_off()
-
-    coordinator.clock.advance(9)
-    coordinator.dispatcher.expire()
-    with pytest.raises(TimeoutError):
-        await now(answer)
-    coordinator.clock.advance(1)
-    coordinator.dispatcher.expire()
-
-    assert await code_of(answer) == "session_lost"
 
 
 async def test_who_comes_after_its_window_has_nothing_to_resume(coordinator: Coordinator) -> None:
