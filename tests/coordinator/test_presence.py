@@ -345,7 +345,7 @@ async def test_after_its_window_an_agent_is_not_waited_for(
 ) -> None:
     """Its clients hear of it then, and the next ones that nobody serves this.
 
-    One that was leaving has most likely been ended in the middle of it: nobody should wait a minute to hear so.
+    One that was leaving has most likely been ended in the middle of it: nobody should wait a minute for that.
     """
     agent = coordinator.agent()
     answer = coordinator.ask()
