@@ -85,11 +85,6 @@ class SendWindow:
         """Whether every byte has left, acknowledged or not."""
         return self.waiting_bytes == 0 and self._again_seq == self.next_seq
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing waits, and all that left was acknowledged."""
-        return self.waiting_bytes == 0 and self.unacked_bytes == 0
-
     def put(self, data: bytes | memoryview) -> None:
         """Let bytes enter, never none; whoever does so with no room left takes more memory than agreed."""
         self._waiting.append(data)

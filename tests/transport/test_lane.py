@@ -318,7 +318,7 @@ def test_a_lane_is_settled_exactly_when_its_outcome_is_acknowledged() -> None:
     lane.ack(1)
 
     assert (was_settled, lane.is_settled) == (False, True)
-    assert lane.window.is_settled
+    assert (lane.window.waiting_bytes, lane.window.unacked_bytes) == (0, 0)
 
 
 def test_a_lane_that_waits_for_the_acks_of_its_last_chunks_is_settled_by_that_of_its_outcome() -> None:
