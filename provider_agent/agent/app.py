@@ -6,31 +6,25 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
-from provider_agent import __version__
 from provider_agent.agent.config import AgentConfig, ConfigError
 from provider_agent.agent.connector import Connector, SessionEnd
 from provider_agent.agent.executor import Executor, ExecutorLimits
-from provider_agent.agent.heartbeat import ExecutorView, beat, build
+from provider_agent.agent.heartbeat import beat
 from provider_agent.agent.identity import Identity
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
+from provider_agent.agent.report import Report
 from provider_agent.agent.resume import LastSession
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import Credentials, Duties, Session
-from provider_agent.agent.status import StatusSource, status_page
+from provider_agent.agent.status import status_page
 from provider_agent.agent.waiting import Waiter, wait_until
 from provider_agent.backends.discovery import Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
-from provider_agent.protocol.errors import ErrorCode
-from provider_agent.protocol.frames import AuthOk, Capabilities, Frame, Heartbeat, Limits, Metadata
+from provider_agent.protocol.frames import AuthOk, Frame
 from provider_agent.protocol.link import Link, Role
-from provider_agent.protocol.vitals import BackendStatus
-from provider_agent.telemetry.hardware import Hardware
 from provider_agent.telemetry.logs import get_logger
-from provider_agent.telemetry.metrics import AgentMetrics, AgentView
-from provider_agent.telemetry.rolling import Outcomes
 from provider_agent.transport.channel import Channel, Socket
 from provider_agent.transport.dialled import DialOptions, dial, server_host
 
@@ -87,25 +81,21 @@ class Agent:
         self._credentials = credentials
         self._on_event = on_event
         self._clock = clock
-        self._started_s = clock()
-        self._catalog = Catalog(())
         self._policy = policy_of(config)
-        self._revision = 0
         self._session: Session | None = None
         self._last_session = LastSession()
         self._ready = False
-        self._outcomes = Outcomes()
-        self._metrics = AgentMetrics(self._view)
-        self._hardware = Hardware() if config.telemetry.hardware else None
+        self._report = Report(config, lambda: self._executor, clock=clock)
+        self._report.session_up = lambda: self._session is not None and self._session.is_up
         self._asked_to_leave = asyncio.Event()
         self._leave_within_s = config.limits.shutdown_grace_s
         self._left = asyncio.Event()
         self._executor = Executor(
-            RoutingTable(self._catalog, self._policy),
+            RoutingTable(Catalog(()), self._policy),
             _limits(config),
             clock=clock,
             on_end=self._job_ended,
-            on_refused=self._job_refused,
+            on_refused=self._report.job_refused,
         )
 
     async def run(
@@ -124,12 +114,11 @@ class Agent:
             wait=wait,
             source=source,
             jobs_wait_s=self._jobs_wait_s,
-            on_dialled=self._metrics.dialled,
-            on_ended=self._metrics.session_ended,
+            on_dialled=self._report.metrics.dialled,
+            on_ended=self._report.metrics.session_ended,
         )
         status = status_page(
-            self._config.telemetry.status_address,
-            StatusSource(self._view, self._metrics.render, self._status_facts),
+            self._config.telemetry.status_address, self._report.status(self._credentials.server_host)
         )
         async with status, self._executor, asyncio.TaskGroup() as tasks:
             beside = [
@@ -153,16 +142,21 @@ class Agent:
     # --- what the parts tell --------------------------------------------------------------
 
     def use(self, catalog: Catalog) -> None:
-        """The engines changed: route by them, and say so if the offer changed with them."""
-        before, table = self._executor.table.fingerprint, RoutingTable(catalog, self._policy)
-        self._catalog, self._executor.table = catalog, table
+        """The engines changed."""
+        self._report.catalog = catalog
+        self._offer_anew()
+
+    def _offer_anew(self) -> None:
+        """Route by what is known now, and say so if the offer changed with it."""
+        before, table = self._executor.table.fingerprint, RoutingTable(self._report.catalog, self._policy)
+        self._executor.table = table
         if table.fingerprint == before:
             return
         if table.left_out:
             log.warning("models_left_out", count=table.left_out, reason="an agent offers no more")
-        self._revision += 1
-        self._metrics.catalog_changed()
-        self._tell("models", {"models": [offer.model_id for offer in table.offers]})
+        self._report.revision += 1
+        self._report.metrics.catalog_changed()
+        self._tell("models", {"models": self._report.models})
         if self._session is not None:
             self._session.announce()
 
@@ -179,8 +173,8 @@ class Agent:
         self._tell("connected", facts)
 
     def _announced(self, revision: int) -> None:
-        models = [offer.model_id for offer in self._executor.table.offers]
-        if revision == self._revision and models and not self._ready:
+        models = self._report.models
+        if revision == self._report.revision and models and not self._ready:
             self._ready = True
             self._tell("ready", {"models": models})
 
@@ -190,101 +184,13 @@ class Agent:
         self._asked_to_leave.set()
 
     def _job_ended(self, ended: EndedJob) -> None:
-        code = None if ended.code is None else ended.code.value
-        usage = ended.usage
-        self._metrics.job_ended(
-            code=code,
-            backend=ended.backend,
-            duration_s=ended.latency_s,
-            first_byte_s=ended.first_byte_s,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            relayed_bytes=ended.relayed_bytes,
-        )
-        if ended.code not in _NOT_OUR_FAULT:
-            self._outcomes.record(
-                self._clock(),
-                code=code,
-                model_id=ended.model_id,
-                latency_ms=ended.latency_s * 1000,
-                tokens_per_s=ended.tokens_per_s,
-                at=datetime.now(UTC),
-            )
-        self._tell("job", {"job_id": ended.job_id, "model_id": ended.model_id, "code": code or "done"})
-
-    def _job_refused(self, code: ErrorCode) -> None:
-        self._metrics.job_ended(code=code.value, backend="", duration_s=0.0)
+        self._report.job_ended(ended)
+        code = "done" if ended.code is None else ended.code.value
+        self._tell("job", {"job_id": ended.job_id, "model_id": ended.model_id, "code": code})
 
     def _jobs_wait_s(self) -> float:
         """For how long yet a new session would save jobs."""
         return self._executor.resume_left_s if self._executor.resumable() else 0.0
-
-    # --- what the parts ask ---------------------------------------------------------------
-
-    def _capabilities(self) -> Capabilities:
-        table, limits, operator = self._executor.table, self._config.limits, self._config.operator
-        return Capabilities(
-            revision=self._revision,
-            models=table.offers,
-            limits=Limits(
-                max_concurrent_total=limits.max_concurrent,
-                max_tokens_per_minute=limits.max_tokens_per_minute,
-                max_job_bytes=limits.max_job_bytes,
-            ),
-            metadata=Metadata(
-                agent_version=__version__,
-                name=operator.display_name or operator.name,
-                contact_email=operator.contact_email,
-                wallet=operator.wallet,
-                labels=operator.labels,
-            ),
-            catalog_fingerprint=table.fingerprint,
-        )
-
-    def _backends(self) -> tuple[BackendStatus, ...]:
-        return tuple(
-            BackendStatus(
-                name=entry.backend.name,
-                kind=entry.backend.kind,
-                healthy=entry.healthy,
-                active_jobs=self._executor.active_on(entry.backend.name),
-                max_concurrent=entry.backend.max_concurrent,
-            )
-            for entry in self._catalog.entries
-        )
-
-    def _heartbeat(self) -> Heartbeat:
-        now_s = self._clock()
-        return build(
-            self._outcomes.summary(now_s),
-            ExecutorView(
-                active_jobs=len(self._executor.running),
-                max_concurrent=self._config.limits.max_concurrent,
-                draining=self._executor.draining,
-            ),
-            backends=self._backends(),
-            catalog_fingerprint=self._executor.table.fingerprint,
-            uptime_s=now_s - self._started_s,
-            hardware=None if self._hardware is None else self._hardware.pressure(),
-        )
-
-    def _status_facts(self) -> dict[str, object]:
-        return {
-            "coordinator": self._credentials.server_host,
-            "offers": [offer.model_id for offer in self._executor.table.offers],
-            "catalog_fingerprint": self._executor.table.fingerprint,
-            "uptime_s": round(self._clock() - self._started_s, 1),
-        }
-
-    def _view(self) -> AgentView:
-        return AgentView(
-            session_up=self._session is not None and self._session.is_up,
-            active_jobs=len(self._executor.running),
-            max_concurrent=self._config.limits.max_concurrent,
-            draining=self._executor.draining,
-            models=len(self._executor.table),
-            backends=self._backends(),
-        )
 
     # --- sessions -------------------------------------------------------------------------
 
@@ -300,7 +206,7 @@ class Agent:
 
     async def _serve(self, socket: Socket) -> SessionEnd:
         duties = Duties(
-            capabilities=self._capabilities,
+            capabilities=self._report.capabilities,
             beat=self._beat,
             on_accepted=self._accepted,
             on_announced=self._announced,
@@ -340,7 +246,7 @@ class Agent:
         )
 
     async def _beat(self, post: Callable[[Frame], None], interval_s: float) -> None:
-        await beat(post, self._heartbeat, interval_s, self._clock)
+        await beat(post, self._report.heartbeat, interval_s, self._clock)
 
     # --- leaving --------------------------------------------------------------------------
 
@@ -359,15 +265,11 @@ class Agent:
         self._tell("draining", {"active_jobs": len(self._executor.running)})
         self._executor.draining = True
         if self._session is not None:
-            self._session.tell(self._heartbeat())
+            self._session.tell(self._report.heartbeat())
         await self._executor.drain(self._leave_within_s)
         self._left.set()
         if self._session is not None:
             await self._session.leave(within_s=end_s - self._clock())
-
-
-_NOT_OUR_FAULT = frozenset({ErrorCode.CANCELLED, ErrorCode.BAD_REQUEST, ErrorCode.REQUEST_TOO_LARGE})
-"""Outcomes that say nothing about how well this agent serves."""
 
 
 def policy_of(config: AgentConfig) -> Policy:

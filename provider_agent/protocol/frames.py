@@ -141,7 +141,11 @@ class AuthFailed(Frame, frozen=True, kw_only=True):
 
 
 class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One model that an agent serves. Prices: integer micro-units per million tokens; 0 is free."""
+    """One model that an agent serves. Prices: integer micro-units per million tokens; 0 is free.
+
+    Attributes:
+        warm: it is in memory, so that a job need not wait for it to load; None when that is not known.
+    """
 
     model_id: Name
     backend: str
@@ -151,6 +155,7 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context_window: Count | None = None
     endpoints: tuple[str, ...] = ("/v1/chat/completions",)
     fingerprint: str | None = None
+    warm: bool | None = None
 
 
 class UnreadableOffer(ModelOffer, frozen=True, kw_only=True):

@@ -1,0 +1,61 @@
+"""What an agent tells of itself is true at the moment that it is asked."""
+
+import asyncio
+from pathlib import Path
+
+from provider_agent.agent.report import Report
+from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.protocol.errors import ErrorCode
+from tests.fakes.backends import ScriptedBackend
+from tests.fakes.configs import loaded
+from tests.fakes.executors import Bench, executing, job
+
+
+def report_of(bench: Bench, tmp_path: Path, text: str = "") -> Report:
+    config = loaded(tmp_path / "agent.toml", text)
+    return Report(config, lambda: bench.executor, clock=asyncio.get_running_loop().time)
+
+
+async def test_a_heartbeat_says_what_runs_and_what_is_free(tmp_path: Path) -> None:
+    """The ordinary case: one job on one engine."""
+    backend = ScriptedBackend(asyncio.Event())
+    async with executing(backend) as bench:
+        report = report_of(bench, tmp_path, "limits.max_concurrent = 4")
+        report.catalog = Catalog((CatalogEntry(backend, backend.models, healthy=True),))
+        bench.submit(job())
+        await bench.settle()
+        beat = report.heartbeat()
+
+    assert (beat.active_jobs, beat.free_slots, beat.max_concurrency) == (1, 3, 4)
+    assert [(each.name, each.healthy, each.active_jobs) for each in beat.backends] == [
+        (backend.name, True, 1)
+    ]
+
+
+async def test_capabilities_hold_the_offer_and_the_operators_words(tmp_path: Path) -> None:
+    """The models of the present table, under the present revision."""
+    async with executing(ScriptedBackend()) as bench:
+        report = report_of(bench, tmp_path, '[operator]\nname = "den"\nlabels = { gpu = "4090" }')
+        report.revision = 7
+        told = report.capabilities()
+
+    assert (told.revision, [offer.model_id for offer in told.models]) == (7, ["m"])
+    assert (told.metadata.name, told.metadata.labels) == ("den", {"gpu": "4090"})
+
+
+async def test_what_is_not_our_fault_is_no_failure(tmp_path: Path) -> None:
+    """A client that leaves or sends nonsense does not make this agent a bad one (field note 45)."""
+    backend = ScriptedBackend(asyncio.Event())
+    async with executing(backend) as bench:
+        report = report_of(bench, tmp_path)
+        bench.submit(job("a"), job("b"))
+        await bench.settle()
+        bench.executor.cancel("a")
+        bench.executor.stop_all(ErrorCode.AGENT_SHUTDOWN)
+        await bench.settle()
+        for ended in bench.ended:
+            report.job_ended(ended)
+        beat = report.heartbeat()
+
+    assert [each.code for each in beat.recent_failures] == ["agent_shutdown"]
+    assert beat.error_rate_60s == 1.0
