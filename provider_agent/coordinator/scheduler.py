@@ -31,13 +31,15 @@ def choose(
     *,
     size_bytes: int = 0,
 ) -> Provider | Wait | Refusal:
-    """The provider with the most free slots for this model, or why there is none.
+    """The provider with a free slot that is likely to answer first, or why there is none.
 
     1. No provider has the model, or none offers it at this endpoint: a refusal.
     2. Those that do take no request of this size: a refusal.
     3. Those that do have all failed this job before (`excluded` holds their ids): a refusal.
     4. Nobody of the rest has a free slot, or all are leaving or away: wait.
-    5. Several have as many free slots: the one that was chosen least recently.
+    5. One where the model is in memory, or that does not say, before one that would load it first: that
+       takes minutes, a busy neighbour costs a part of the speed. A cold one is chosen once those are full.
+       Then the one with the most free slots, then the one that was chosen least recently.
     """
     having = [provider for provider in providers if model_id in provider.offers]
     if not having:  # 1
@@ -56,9 +58,11 @@ def choose(
     if not candidates:  # 3
         return Refusal(ErrorCode.BACKEND_ERROR, "every agent that serves this model has failed this request")
     best: Provider | None = None
-    most = 0
+    best_rank = (True, 0, 0)
     for each in candidates:
         free = each.free_slots_for(model_id)
-        if free > most or (best is not None and free == most and each.last_chosen < best.last_chosen):  # 5
-            best, most = each, free
+        if free:
+            rank = (each.offers[model_id].warm is False, -free, each.last_chosen)  # 5
+            if best is None or rank < best_rank:
+                best, best_rank = each, rank
     return WAIT if best is None else best  # 4

@@ -1,6 +1,9 @@
 """The agent with the most free slots gets the job; every other case has its own answer."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from provider_agent.coordinator.fleet import Provider, Slot
 from provider_agent.coordinator.scheduler import WAIT, Refusal, choose
@@ -15,11 +18,12 @@ def provider(
     taken: int = 0,
     endpoints: tuple[str, ...] = (CHAT,),
     max_job_bytes: int | None = None,
+    warm: bool | None = None,
 ) -> Provider:
     made = Provider(provider_id, RecordingSession())
     made.take_capabilities(
         capabilities(
-            *(offer(model, endpoints=endpoints) for model in models),
+            *(replace(offer(model, endpoints=endpoints), warm=warm) for model in models),
             slots=slots,
             max_job_bytes=max_job_bytes,
         )
@@ -54,6 +58,60 @@ def test_equals_take_turns() -> None:
     a.last_chosen, b.last_chosen = 7, 3
 
     assert chosen(choose("m", CHAT, [a, b])) == "b"
+
+
+@pytest.mark.parametrize("warm", [True, None])
+def test_where_the_model_is_in_memory_is_better_than_where_it_is_not(warm: bool | None) -> None:
+    """Field note 72: loading takes minutes; who does not say is not taken for cold."""
+    fleet = [provider("a", "m", slots=8, warm=False), provider("b", "m", slots=4, taken=3, warm=warm)]
+
+    assert chosen(choose("m", CHAT, fleet)) == "b"
+
+
+def test_only_the_warmth_of_the_model_that_is_asked_for_counts() -> None:
+    """The same agent may be warm for another one."""
+    mixed = provider("a", "other", "m", slots=2)
+    offers = (replace(offer("other"), warm=False), replace(offer("m"), warm=True))
+    mixed.take_capabilities(capabilities(*offers, slots=2))
+
+    assert chosen(choose("m", CHAT, [provider("b", "m", slots=8, warm=False), mixed])) == "a"
+
+
+def test_a_cold_provider_is_chosen_once_the_warm_ones_are_full() -> None:
+    """Nobody starves behind a warm agent (field notes 72 and 73)."""
+    fleet = [provider("a", "m", slots=2, taken=2, warm=True), provider("b", "m", slots=1, warm=False)]
+
+    assert chosen(choose("m", CHAT, fleet)) == "b"
+
+
+_PROVIDER = st.tuples(
+    st.integers(1, 4), st.integers(0, 4), st.sampled_from([True, None, False]), st.integers(0, 3)
+)
+
+
+@given(st.lists(_PROVIDER, min_size=1, max_size=6))
+def test_a_job_waits_only_while_all_are_full_and_goes_to_a_cold_one_only_while_all_others_are(
+    made: list[tuple[int, int, bool | None, int]],
+) -> None:
+    """Whatever the fleet is like; among those as warm, the most free slots, then the longest idle."""
+    fleet = []
+    for number, (slots, taken, warm, last_chosen) in enumerate(made):
+        fleet.append(provider(f"p{number}", "m", slots=slots, taken=min(taken, slots), warm=warm))
+        fleet[-1].last_chosen = last_chosen
+    free = [each for each in fleet if each.free_slots_for("m")]
+
+    choice = choose("m", CHAT, fleet)
+
+    if not free:
+        assert choice is WAIT
+        return
+    assert isinstance(choice, Provider)
+    assert choice in free
+    ready = [each for each in free if each.offers["m"].warm is not False] or free
+    assert choice in ready
+    assert choice.free_slots_for("m") == max(each.free_slots_for("m") for each in ready)
+    equals = [each for each in ready if each.free_slots_for("m") == choice.free_slots_for("m")]
+    assert choice.last_chosen == min(each.last_chosen for each in equals)
 
 
 def test_an_unknown_model_is_refused() -> None:
