@@ -51,6 +51,10 @@ class BlockScanner(ABC):
     def _judge(self, block: bytes) -> bool:
         """Note what a block says; False if it is not to be relayed."""
 
+    def _judge_half(self, block: bytes) -> bool:
+        """The same for a last one, whose end is missing."""
+        return self._judge(block)
+
     @abstractmethod
     def _is_whole(self) -> bool:
         """At the end of the body: there was enough for an answer."""
@@ -75,7 +79,7 @@ class BlockScanner(ABC):
 
     def _judge_rest(self) -> bytes:
         """The body has ended: what is held is a block, too, though its end is missing."""
-        keeps = self._is_overlong or self._judge(bytes(self._held))
+        keeps = self._is_overlong or self._judge_half(bytes(self._held))
         rest = bytes(self._held[self._relayed :]) if keeps else b""
         self._held.clear()
         return rest

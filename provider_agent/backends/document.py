@@ -25,9 +25,13 @@ _USAGE: Final = re.compile(r'"usage"\s*:\s*(?=\{)')
 
 
 class DocumentScanner:
-    """A `Scanner` (see `stream.py`) of one JSON object. The end: its last brace."""
+    """A `Scanner` (see `stream.py`) of one JSON object. The end: its last brace.
 
-    def __init__(self) -> None:
+    A list is one where the endpoint has such answers: SGLang's to `/v1/rerank`, llama.cpp's to `texts`.
+    """
+
+    def __init__(self, *, may_be_list: bool = False) -> None:
+        self._beginnings = (b"{", b"[") if may_be_list else (b"{",)
         self.ended = False
         self.usage = Usage()
         self._failure: BackendError | None = None
@@ -68,7 +72,7 @@ class DocumentScanner:
     def _begins_well(self, data: bytes) -> bool:
         text = data.lstrip(_WHITESPACE)
         self._began = bool(text)
-        if text and not text.startswith(b"{"):
+        if text and not text.startswith(self._beginnings):
             self._failure = BackendFailed("the engine's answer is no JSON object")
             self.ended = True
             return False
@@ -99,12 +103,12 @@ class DocumentScanner:
         said = facts.read(document)
         is_json = said is not None or lenient.is_json(document)
         said = said or facts.make_out(document)
+        if said is not None:
+            self.usage = said.usage_after(self.usage)
         if said is not None and said.failure is not None:
             self._failure = failures.in_answer(said.failure)
-        elif said is None or not is_json:
+        elif not is_json:
             self._failure = BackendFailed("the engine's answer is no valid JSON")
-        else:
-            self.usage = said.usage_after(self.usage)
         return document
 
     def _after_end(self, data: bytes) -> bytes:

@@ -1,13 +1,21 @@
 """What one JSON object of an engine's answer says of end, error and usage; knows no stream."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from provider_agent.backends import lenient
 from provider_agent.backends.base import Usage
 from provider_agent.protocol.fields import LARGEST_COUNT
+
+_GIVEN_UP: Final = ("error", "abort")
+"""No model ends so: OpenRouter, vLLM and SGLang say it of an answer that they did not finish."""
+
+_FAILED: Final[Mapping[str, str]] = {"message": "the engine gave the answer up"}
+
+_COUNTS: Final = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")
+_CACHED: Final = ("cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -23,7 +31,9 @@ class Facts(msgspec.Struct, frozen=True):
     code: Any = None
     choices: Any = None
     usage: Any = None
+    timings: Any = None
     response: Any = None
+    status: Any = None
     done: Any = None
     prompt_eval_count: Any = None
     eval_count: Any = None
@@ -37,7 +47,9 @@ class Facts(msgspec.Struct, frozen=True):
             return {"message": self.message, "code": self.code}
         if self.event_type == "response.failed":
             return self._in_response("error") or {"message": "the response failed"}
-        return None
+        if self.object_type == "response" and self.status == "failed":
+            return {"message": "the response failed"}
+        return next((each.get("error") or _FAILED for each in self._choices if _is_given_up(each)), None)
 
     @property
     def ends_response(self) -> bool:
@@ -54,14 +66,14 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def finished_choices(self) -> frozenset[object]:
-        """Indices of the choices that end here."""
+        """Indices of the choices that end here. LocalAI has sent an empty reason with each token."""
+        return frozenset(str(each.get("index", 0)) for each in self._choices if each.get("finish_reason"))
+
+    @property
+    def _choices(self) -> list[dict[str, Any]]:
         if not self.choices or not isinstance(self.choices, list):
-            return frozenset()
-        return frozenset(
-            str(each.get("index", 0))
-            for each in self.choices
-            if isinstance(each, dict) and each.get("finish_reason") is not None
-        )
+            return []
+        return [each for each in self.choices if isinstance(each, dict)]
 
     def usage_after(self, before: Usage) -> Usage:
         """What is known with this object: its own counts, and those before it where it says none."""
@@ -70,6 +82,8 @@ class Facts(msgspec.Struct, frozen=True):
             said = self.message.get("usage")
         if isinstance(said, dict):
             return with_usage(before, said)
+        if isinstance(self.timings, dict):
+            return with_usage(before, _in_timings(self.timings))
         if self.prompt_eval_count is None and self.eval_count is None:
             return before
         return with_usage(before, {"input_tokens": self.prompt_eval_count, "output_tokens": self.eval_count})
@@ -99,11 +113,35 @@ def make_out(data: bytes) -> Facts | None:
 
 
 def with_usage(before: Usage, said: Mapping[str, Any]) -> Usage:
-    """Counts as OpenAI names them, else as Anthropic does, else what was known before."""
+    """Counts as OpenAI names them, else as Anthropic does, else what was known before.
+
+    1. Nothing was counted yet: Ollama and LocalAI send such a usage with each token.
+    2. Of a rerank some tell the total only; there is nothing but input.
+    3. Anthropic's input is without what was in the cache, OpenAI's is with it.
+    """
+    if not any(said.get(name) for name in (*_COUNTS, *_CACHED)):  # 1
+        total = None if any(name in said for name in _COUNTS) else said.get("total_tokens") or None  # 2
+        return Usage(_first_count(total, before.input_tokens), before.output_tokens)
+    cached = sum(_first_count(said.get(name)) or 0 for name in _CACHED)  # 3
+    uncached = _first_count(said.get("input_tokens"))
+    whole = None if uncached is None else uncached + cached
     return Usage(
-        _first_count(said.get("prompt_tokens"), said.get("input_tokens"), before.input_tokens),
+        _first_count(said.get("prompt_tokens"), whole, before.input_tokens),
         _first_count(said.get("completion_tokens"), said.get("output_tokens"), before.output_tokens),
     )
+
+
+def _in_timings(timings: Mapping[str, Any]) -> dict[str, Any]:
+    """What llama.cpp tells with each token if it is asked to, and else at the end, even without usage."""
+    return {
+        "input_tokens": timings.get("prompt_n"),
+        "cache_read_input_tokens": timings.get("cache_n"),
+        "output_tokens": timings.get("predicted_n"),
+    }
+
+
+def _is_given_up(choice: Mapping[str, Any]) -> bool:
+    return bool(choice.get("error")) or choice.get("finish_reason") in _GIVEN_UP
 
 
 def _first_count(*values: object) -> int | None:

@@ -149,7 +149,10 @@ class _Answer:
                 await _refuse(wire, head)
             _require_plain(head)
             scanner = scanner_for(
-                head.text(b"content-type"), drops_usage=request.drops_usage, choices=request.choices
+                head.text(b"content-type"),
+                drops_usage=request.drops_usage,
+                choices=request.choices,
+                may_be_list=request.may_be_list,
             )
             self._wire, self._reply = wire, HttpReply(wire, head, scanner, idle_s=call.idle_timeout_s)
         except BaseException:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from provider_agent.backends.base import BackendError, FirstByteTimeout, IdleTimeout, Usage
 from provider_agent.backends.framing import Head
+from provider_agent.backends.keepalive import KeepAlive
 from provider_agent.backends.stream import Scanner
 from provider_agent.backends.wire import EngineSilent, Wire
 
@@ -29,6 +30,7 @@ class HttpReply:
         self._loop = asyncio.get_running_loop()
         self._now = self._loop.time
         self._take: Callable[[bytes], None] = _nobody
+        self._keep_alive = KeepAlive()
         self._has_begun = False
         self._is_over = False
         self._error: Exception | None = None
@@ -61,6 +63,10 @@ class HttpReply:
             self._wire.resume()
 
     def _hear_first(self, data: bytes) -> None:
+        """Until it begins, the limit for the first byte holds: each sign of life starts it anew."""
+        if self._keep_alive.is_all(data):
+            self._hear(data)
+            return
         self._has_begun = True
         self._wire.read_on(self._hear)
         self._hear(data)
@@ -109,7 +115,7 @@ class HttpReply:
         if not isinstance(cut, EngineSilent):
             return None
         if not self._has_begun:
-            return FirstByteTimeout("the engine sent headers, but no byte of its answer in time")
+            return FirstByteTimeout("the engine sent headers, and then no byte of its answer in time")
         return IdleTimeout(f"the engine was silent for {self._idle_s:g} s in the middle of its answer")
 
 

@@ -26,6 +26,7 @@ _COUNTED: Final = Raw(b'{"include_usage":true}')
 
 _encode: Final = msgspec.json.Encoder().encode
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
+_elements: Final = msgspec.json.Decoder(list[Raw])
 _any: Final = msgspec.json.Decoder()
 
 
@@ -34,13 +35,15 @@ class EngineRequest(NamedTuple):
 
     Attributes:
         drops_usage: usage was asked for by us only: its event is not for the client.
-        choices: how many answers the client wants (`n`).
+        choices: how many answers the client wants: `n`, to each prompt of a list of them.
+        may_be_list: the answer may be a JSON list.
     """
 
     body: bytes
     is_streamed: bool
     drops_usage: bool = False
     choices: int = 1
+    may_be_list: bool = False
 
 
 def prepare(call: Call) -> EngineRequest:
@@ -62,7 +65,8 @@ def prepare(call: Call) -> EngineRequest:
     if call.max_output_tokens is not None:
         _limit_output(members, call.endpoint, call.max_output_tokens)  # 4
     drops_usage = is_streamed and call.endpoint in _COUNTS_IF_ASKED and _ask_for_usage(members)  # 3
-    return EngineRequest(_encode(members), is_streamed, drops_usage, _choices(members))
+    choices = _choices(members) * (_prompts(members) if call.endpoint == COMPLETIONS else 1)
+    return EngineRequest(_encode(members), is_streamed, drops_usage, choices, call.endpoint == RERANK)
 
 
 def _settle_stream(members: dict[str, Raw], call: Call) -> bool:
@@ -124,6 +128,19 @@ def _at_most(members: Mapping[str, Raw], name: str, limit: int) -> Raw:
 def _choices(members: Mapping[str, Raw]) -> int:
     said = _value(members, "n")
     return said if isinstance(said, int) and said > 0 else 1
+
+
+def _prompts(members: Mapping[str, Raw]) -> int:
+    """How many there are. A list of numbers is one prompt, in tokens."""
+    given = members.get("prompt")
+    if given is None or _first_byte(given) != b"[":
+        return 1
+    prompts = _elements.decode(given)
+    return len(prompts) if prompts and _first_byte(prompts[0]) in (b'"', b"[") else 1
+
+
+def _first_byte(value: Raw) -> bytes:
+    return bytes(memoryview(value)[:1])
 
 
 def _value(members: Mapping[str, Raw], name: str) -> object:

@@ -57,13 +57,16 @@ class Scanner(Protocol):
         ...
 
 
-def scanner_for(content_type: str, *, drops_usage: bool = False, choices: int = 1) -> Scanner:
+def scanner_for(
+    content_type: str, *, drops_usage: bool = False, choices: int = 1, may_be_list: bool = False
+) -> Scanner:
     """The scanner of a body of that type; raises BackendFailed for a type that no answer has.
 
     Args:
         content_type: as the engine sent it, parameters included.
         drops_usage: the client did not ask for the usage event of a stream.
-        choices: how many answers the client asked for (`n`).
+        choices: how many answers the client asked for.
+        may_be_list: one JSON document of this endpoint may be a list.
     """
     match content_type.partition(";")[0].strip().lower():
         case "text/event-stream":
@@ -71,7 +74,7 @@ def scanner_for(content_type: str, *, drops_usage: bool = False, choices: int = 
         case "application/x-ndjson" | "application/ndjson" | "application/jsonl":
             return LineScanner()
         case "application/json":
-            return DocumentScanner()
+            return DocumentScanner(may_be_list=may_be_list)
         case "":
             raise BackendFailed("the engine's answer has no content type")
         case other:
@@ -121,6 +124,7 @@ class EventScanner(BlockScanner):
             and find(_ALARM) < 0
             and find(b'"response.') < 0
             and find(b'"message_stop"') < 0
+            and find(b'"timings"') < 0
         )
 
     def _are_dull(self, blocks: bytes) -> bool:
@@ -159,17 +163,23 @@ class EventScanner(BlockScanner):
             self.ended = True
             return True
         said = facts.read(payload) or facts.make_out(payload)
+        if said is not None:
+            self.usage = said.usage_after(self.usage)
         failure = said.failure if said else None
         if failure is not None or name == b"error":
             self._fail(failures.in_answer(failure))
             return False
         if said is None:
             return True
-        self.usage = said.usage_after(self.usage)
         if said.choices:
             self._finished |= said.finished_choices
         self.ended = said.ends_response
         return not (self._drops_usage and said.is_usage_only)
+
+    def _judge_half(self, block: bytes) -> bool:
+        """Behind each choice's finish_reason, the half of a usage event is no part of a whole answer."""
+        keeps = self._judge(block)
+        return keeps and (self.ended or facts.read(_event_in(block)[1]) is not None)
 
 
 class LineScanner(BlockScanner):
@@ -192,10 +202,10 @@ class LineScanner(BlockScanner):
         said = facts.read(block) or facts.make_out(block)
         if said is None:
             return True
+        self.usage = said.usage_after(self.usage)
         if said.failure is not None:
             self._fail(failures.in_answer(said.failure))
             return False
-        self.usage = said.usage_after(self.usage)
         self.ended = said.done is True
         return True
 

@@ -36,6 +36,16 @@ def test_an_embedding_counts_its_input() -> None:
     assert read(DocumentScanner(), [body])[1] == Usage(8, None)
 
 
+def test_a_list_is_an_answer_where_the_endpoint_has_such() -> None:
+    """Recorded from llama.cpp's `/v1/rerank` with `texts`; SGLang's is one, too."""
+    body = b'[{"index":1,"score":-0.91},{"index":0,"score":-1.02}]'
+
+    assert read(DocumentScanner(may_be_list=True), [body, b"\n"]) == (body + b"\n", Usage(), "whole")
+    assert read(DocumentScanner(may_be_list=True), [body[:-1]])[2].startswith("StreamTruncated")
+    assert read(DocumentScanner(may_be_list=True), [b"[1,]"])[2].startswith("BackendFailed")
+    assert read(DocumentScanner(), [body])[2].startswith("BackendFailed")
+
+
 def test_an_answer_of_ollama_is_counted() -> None:
     """Its counts are beside the message."""
     body = document({"message": {"content": "a"}, "done": True, "prompt_eval_count": 4, "eval_count": 1})

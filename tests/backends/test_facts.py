@@ -29,6 +29,14 @@ def test_the_last_event_of_a_stream_is_read() -> None:
             Usage(None, 2**53),
         ),
         (b'{"usage":[3]}', Usage(None, None)),
+        (b'{"timings":{"prompt_n":3,"predicted_n":4}}', Usage(3, 4)),
+        (b'{"timings":{"cache_n":5,"prompt_n":1,"predicted_n":4}}', Usage(6, 4)),
+        (b'{"usage":{"prompt_tokens":6,"completion_tokens":4},"timings":{"prompt_n":1}}', Usage(6, 4)),
+        (b'{"timings":7}', Usage(None, None)),
+        (b'{"usage":{"total_tokens":9},"results":[]}', Usage(9, None)),
+        (b'{"usage":{"input_tokens":1,"cache_read_input_tokens":5,"output_tokens":2}}', Usage(6, 2)),
+        (b'{"usage":{"input_tokens":0,"cache_read_input_tokens":5,"output_tokens":0}}', Usage(5, 0)),
+        (b'{"usage":{"input_tokens":1,"cache_creation_input_tokens":2}}', Usage(3, None)),
         (b"{}", Usage(None, None)),
     ],
 )
@@ -38,6 +46,24 @@ def test_usage_is_read_in_each_familys_words(body: bytes, usage: Usage) -> None:
 
     assert said is not None
     assert said.usage_after(Usage()) == usage
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        b'{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}',
+        b'{"input_tokens":0,"output_tokens":0}',
+        b'{"total_tokens":0}',
+        b"{}",
+    ],
+)
+def test_a_usage_that_has_counted_nothing_says_nothing(usage: bytes) -> None:
+    """Ollama and LocalAI send it with each token; a cancel must not bill zero (field note 14)."""
+    said = read(b'{"choices":[{"index":0}],"usage":' + usage + b"}")
+
+    assert said is not None
+    assert said.usage_after(Usage()) == Usage(None, None)
+    assert said.usage_after(Usage(3, 4)) == Usage(3, 4)
 
 
 def test_later_counts_replace_earlier_ones_one_by_one() -> None:
@@ -87,3 +113,31 @@ def test_odd_choices_finish_nothing(body: bytes) -> None:
 def test_an_index_that_is_no_number_is_still_one_choice() -> None:
     """It only has to be told from the others."""
     assert Facts(choices=[{"index": [1], "finish_reason": "stop"}]).finished_choices == {"[1]"}
+
+
+def test_an_empty_reason_to_finish_is_none() -> None:
+    """LocalAI has sent it with each token: such a stream is not whole because of it (field note 28)."""
+    assert Facts(choices=[{"index": 0, "finish_reason": ""}]).finished_choices == frozenset()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices":[{"index":0,"finish_reason":"error"}]}',
+        b'{"choices":[{"index":0,"finish_reason":"abort"}]}',
+        b'{"choices":[{"index":0,"error":{"code":502,"message":"upstream"},"finish_reason":null}]}',
+        b'{"object":"response","status":"failed","error":null}',
+    ],
+)
+def test_an_answer_that_the_engine_gave_up_is_an_error(body: bytes) -> None:
+    """In the words of SGLang, OpenRouter and `/v1/responses`: it never looks whole (field note 28)."""
+    said = read(body)
+
+    assert said is not None
+    assert said.failure is not None
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "eos_token"])
+def test_a_models_own_reason_to_finish_is_no_error(reason: str) -> None:
+    """Whatever it is called."""
+    assert Facts(choices=[{"index": 0, "finish_reason": reason}]).failure is None

@@ -104,6 +104,26 @@ async def test_paused_time_is_not_the_engines() -> None:
                 await job
 
 
+async def test_a_ping_is_relayed_and_does_not_begin_the_answer() -> None:
+    """Prefill goes on behind it: the limit for the first byte holds, not the shorter one between bytes."""
+    with LooseTransport() as line:
+        line.arrive(HEAD)
+        reply, taker = await reply_of(line, idle_s=0.02), Taker()
+        loop = asyncio.get_running_loop()
+        passed = loop.create_future()
+        async with asyncio.timeout(LATE_S), relaying(reply, taker) as job:
+            await asyncio.sleep(0)
+            line.arrive(chunk(b": ping\n\n"))
+            loop.call_later(0.1, passed.set_result, None)
+            await passed
+            assert not job.done()
+            line.arrive(chunk(chat_chunk("a")))
+            with pytest.raises(IdleTimeout):
+                await job
+
+        assert taker.taken == b": ping\n\n" + chat_chunk("a")
+
+
 async def test_what_the_taker_raises_is_raised_to_who_relays() -> None:
     """A defect ends its own job: the loop, whose callback it is in, hears nothing of it."""
     with LooseTransport() as line:

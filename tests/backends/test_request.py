@@ -15,6 +15,7 @@ from provider_agent.backends.request import (
     OLLAMA_CHAT,
     OLLAMA_EMBED,
     OLLAMA_GENERATE,
+    RERANK,
     RESPONSES,
     EngineRequest,
     prepare,
@@ -115,6 +116,31 @@ def test_the_body_decides_about_streaming_and_then_the_job(
 
     assert request.is_streamed is streamed
     assert json.loads(request.body).get("stream") is written
+
+
+@pytest.mark.parametrize(
+    ("body", "choices"),
+    [
+        (b'{"prompt":["a","b"]}', 2),
+        (b'{"prompt": [ "a" , "b" ],"n":2}', 4),
+        (b'{"prompt":[[1,2],[3]]}', 2),
+        (b'{"prompt":[1,2,3]}', 1),
+        (b'{"prompt":[]}', 1),
+        (b'{"prompt":"a","n":3}', 3),
+        (b'{"prompt":null}', 1),
+        (b"{}", 1),
+    ],
+)
+def test_each_prompt_of_a_list_has_its_choices(body: bytes, choices: int) -> None:
+    """Else the end of the first answer would be taken for the end of all (field note 28)."""
+    assert prepared(body, COMPLETIONS).choices == choices
+    assert prepared(body, CHAT).choices == json.loads(body).get("n", 1)
+
+
+def test_only_a_rerank_may_be_answered_with_a_list() -> None:
+    """No other endpoint has such answers."""
+    assert prepared(b"{}", RERANK).may_be_list
+    assert not prepared(b"{}", EMBEDDINGS).may_be_list
 
 
 def test_the_number_of_choices_is_read() -> None:

@@ -70,6 +70,18 @@ class TestEvents:
 
         assert read(EventScanner(drops_usage=True), [body]) == (body, Usage(), "whole")
 
+    @pytest.mark.parametrize("half", [b'data: {"choices":[],"usa', b"data: [DO", b": pi", b"data"])
+    def test_half_an_event_behind_the_last_finish_reason_is_no_part_of_the_answer(self, half: bytes) -> None:
+        """The answer is whole, what the cut left of the next event is not (field note 28)."""
+        for scanner in (EventScanner(), EventScanner(drops_usage=True)):
+            assert read(scanner, [ANSWER + half]) == (ANSWER, Usage(), "whole")
+
+    def test_a_finish_reason_without_its_blank_line_is_one_at_the_end_of_the_body(self) -> None:
+        """It can be read: nothing of it is missing."""
+        body = ANSWER.rstrip(b"\n")
+
+        assert read(EventScanner(), [body]) == (body, Usage(), "whole")
+
     def test_the_mark_inside_a_text_is_no_end(self) -> None:
         """A model may write about `[DONE]`."""
         scanner = EventScanner()
@@ -192,6 +204,34 @@ class TestUsage:
 
         assert read(EventScanner(), [running + ERROR])[1] == Usage(9, 4)
         assert read(EventScanner(), [running])[1] == Usage(9, 4)
+
+    @pytest.mark.parametrize(
+        ("scanner", "body"),
+        [
+            (EventScanner(), b'data: {"error":{"message":"x"},"usage":{"prompt_tokens":3}}\n\n'),
+            (
+                EventScanner(),
+                b'data: {"type":"response.failed","response":{"usage":{"input_tokens":3},"error":null}}\n\n',
+            ),
+            (LineScanner(), b'{"error":"boom","prompt_eval_count":3}\n'),
+            (DocumentScanner(), b'{"error":{"message":"x"},"usage":{"prompt_tokens":3}}'),
+        ],
+    )
+    def test_usage_beside_an_error_counts(self, scanner: Scanner, body: bytes) -> None:
+        """Field note 14: it was computed, and then it failed."""
+        _, usage, verdict = read(scanner, [body])
+
+        assert verdict.startswith("StreamFailed")
+        assert usage == Usage(3, None)
+
+    def test_timings_are_read_with_each_token(self) -> None:
+        """Of llama.cpp with `timings_per_token`: known also if the client leaves amid the answer."""
+        event = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}],"timings":{"predicted_n":%d}}\n\n'
+        scanner = EventScanner()
+        for number in range(1, 4):
+            scanner.feed(event % number)
+
+        assert scanner.usage == Usage(None, 3)
 
     def test_unknown_usage_is_none_and_not_zero(self) -> None:
         """Field note 14."""

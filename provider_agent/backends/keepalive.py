@@ -1,0 +1,23 @@
+"""What may come before an answer: blanks, and comments that keep a connection alive; knows no clock."""
+
+import re
+from typing import Final
+
+_NOTHING_YET: Final = re.compile(rb"(?:[ \t\r\n]++|:[^\r\n]*+[\r\n])*+(:[^\r\n]*+)?+")
+
+
+class KeepAlive:
+    """Is fed an answer from its first byte on, in any pieces, until it has begun.
+
+    Engines and proxies say so that they are still at work: `: ping` in a stream of events, blanks before
+    a document. That is a sign of life, and not the first byte of an answer.
+    """
+
+    def __init__(self) -> None:
+        self._is_in_comment = False
+
+    def is_all(self, data: bytes) -> bool:
+        """Nothing else has come so far."""
+        match = _NOTHING_YET.fullmatch(b":" + data if self._is_in_comment else data)
+        self._is_in_comment = match is not None and match[1] is not None
+        return match is not None
