@@ -200,7 +200,11 @@ class Dispatcher:
         self._placing.serve_waiting()
 
     def _take_capabilities(self, provider: Provider, frame: frames.Capabilities) -> None:
-        """What it serves; the first ones of a session that was resumed end its handshake."""
+        """What it serves; the first ones of a session that was resumed end its handshake.
+
+        Slots and warmth change by the minute: only other models are worth telling those who watch.
+        """
+        before = provider.offers.keys() if provider.serves else None
         if not provider.serves:
             for job in filter(None, (self._placing.job_at(provider, job_id) for job_id in provider.jobs)):
                 self._acks.repeat(job)
@@ -209,7 +213,9 @@ class Dispatcher:
             log.warning("models_rejected", agent=provider.name, count=len(rejected), first=rejected[0].reason)
         if provider.session is not None:
             provider.session.post(frames.CapabilitiesOk(revision=frame.revision, rejected=rejected))
-        self._on_event(events.CapabilitiesTaken(provider.provider_id, provider.name, tuple(provider.offers)))
+        if provider.offers.keys() != before:
+            models = tuple(provider.offers)
+            self._on_event(events.CapabilitiesTaken(provider.provider_id, provider.name, models))
         self._placing.serve_waiting()
 
     def _take_started(self, provider: Provider, frame: frames.JobStarted) -> None:
