@@ -164,6 +164,14 @@ class Backend(Protocol):
         """What it serves now. Raises BackendError; this is the health check, too."""
         ...
 
+    async def keep_warm(self, model: BackendModel, *, within_s: float) -> None:
+        """Load a model that is not in memory, and keep one that is: it stays there for some minutes.
+
+        Does nothing where that needs nothing, or cannot be asked for, and never what costs money. Returns
+        once the model is loaded, for which the engine has `within_s`. Raises BackendError.
+        """
+        ...
+
     def open(self, call: Call) -> AbstractAsyncContextManager[Reply]:
         """Send the request; entering waits for the response headers.
 

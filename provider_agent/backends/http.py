@@ -62,12 +62,16 @@ class Page:
         """The JSON of a 2xx; raises the BackendError that anything else means."""
         if self.status == HTTPStatus.NOT_FOUND:  # of a page, not of a model
             raise BackendFailed("the engine has no such page; is its kind right?", http_status=self.status)
-        if self.status not in _SUCCESS:
-            raise failures.of_status(self.status, body=self.body, now=datetime.now(UTC))
+        self.require_success()
         value = self.value
         if value is None:
             raise BackendFailed("the engine answered with something else than JSON")
         return value
+
+    def require_success(self) -> None:
+        """Raise the BackendError that anything but a 2xx means."""
+        if self.status not in _SUCCESS:
+            raise failures.of_status(self.status, body=self.body, now=datetime.now(UTC))
 
 
 class _Client:

@@ -3,6 +3,8 @@
 It runs `OLLAMA_NUM_PARALLEL` jobs of a model at once, lets the others wait in silence, and tells nobody how
 many that are: one, as is its default, unless the operator says otherwise (`max_concurrent`).
 
+It unloads a model that was not used for five minutes, or for as long as the last request said.
+
 Models that it only forwards to a remote service (`remote_host`) are never listed: a prompt meant
 for this machine must not end at somebody's paid account.
 """
@@ -10,6 +12,8 @@ for this machine must not end at somebody's paid account.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -21,6 +25,13 @@ from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
 from provider_agent.backends.request import MESSAGES, OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, RESPONSES
 
 _QUESTIONS_AT_ONCE: Final = 8
+
+_KEPT: Final = "15m"
+"""How long a model stays that is kept warm. Finite: an agent that is gone must not hold memory for ever."""
+
+_RENEWED_BELOW_S: Final = 120.0
+"""As late as possible: a renewal loads a model anew that a client has with another context window, which is no
+harm once it has been idle for minutes."""
 
 
 class OllamaBackend(OpenAIBackend):
@@ -70,6 +81,24 @@ class OllamaBackend(OpenAIBackend):
         ]
         return tuple(sorted(models, key=lambda model: model.model_id))
 
+    async def keep_warm(self, model: BackendModel, *, within_s: float) -> None:
+        """A request without a prompt loads the model, or says only how long it is to stay."""
+        if await self._stays(model.model_id):
+            return
+        asked: dict[str, object] = {"model": model.model_id, "keep_alive": _KEPT}
+        asked |= {"input": []} if model.is_embedding else {"stream": False}
+        path = OLLAMA_EMBED if model.is_embedding else OLLAMA_GENERATE
+        await self._demand(path, msgspec.json.encode(asked), within_s=within_s)
+
+    async def _stays(self, name: str) -> bool:
+        """Whether the model is in memory, and not about to leave. Jobs bring the default time back."""
+        page = await self._ask_or_none("/api/ps")
+        running = {text(item, "name", "model"): item for item in items(page, "models") or ()}
+        if page is None or name not in running:
+            return False
+        left_s = _left_s(text(running[name], "expires_at"), page.headers.get("date", ""))
+        return left_s is not None and left_s > _RENEWED_BELOW_S
+
     async def _loaded(self) -> frozenset[str] | None:
         """The models that are in memory; None when it does not say."""
         running = items(await self._ask_or_none("/api/ps"), "models")
@@ -118,6 +147,14 @@ def _identity(item: Item) -> tuple[str, str]:
 
 def _is_remote(item: Item) -> bool:
     return bool(item.get("remote_host") or item.get("remote_model"))
+
+
+def _left_s(expires_at: str, date: str) -> float | None:
+    """Time until then by the engine's own clock, which its answer is dated by; ours may differ."""
+    try:
+        return (datetime.fromisoformat(expires_at) - parsedate_to_datetime(date)).total_seconds()
+    except (ValueError, TypeError, OverflowError):  # TypeError: one of them names no time zone
+        return None
 
 
 def _context_window(item: Item, shown: Item) -> int | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, ClassVar, Final
 
 from provider_agent.backends.base import (
@@ -11,10 +11,12 @@ from provider_agent.backends.base import (
     BackendModel,
     BackendSettings,
     Call,
+    EndpointUnsupported,
     Reply,
 )
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import Answers, Item, by_name, items, positive, text
+from provider_agent.backends.question import shortest_question
 from provider_agent.backends.request import CHAT, COMPLETIONS, EMBEDDINGS
 from provider_agent.telemetry.logs import get_logger
 
@@ -72,6 +74,13 @@ class OpenAIBackend:
         models = [self._model(item, more) for item in usable.values()]
         return tuple(sorted((each for each in models if each.endpoints), key=lambda model: model.model_id))
 
+    async def keep_warm(self, model: BackendModel, *, within_s: float) -> None:
+        """One that the engine calls unloaded answers one token: all engines that load on demand do then."""
+        question = shortest_question(model.model_id, model.endpoints, is_embedding=model.is_embedding)
+        if model.is_loaded is False and question is not None:
+            with suppress(EndpointUnsupported):  # says the model, which is loaded by now
+                await self._demand(*question, within_s=within_s)
+
     def open(self, call: Call) -> AbstractAsyncContextManager[Reply]:
         return self._http.open(self.url, call, self._api_key)
 
@@ -105,6 +114,11 @@ class OpenAIBackend:
 
     async def _ask(self, path: str, body: bytes | None = None) -> Page:
         return await self._http.ask(self.url, path, body=body, api_key=self._api_key, timeout_s=ASK_TIMEOUT_S)
+
+    async def _demand(self, path: str, body: bytes, *, within_s: float) -> None:
+        """Have it do something whose result is of no interest. Raises BackendError."""
+        page = await self._http.ask(self.url, path, body=body, api_key=self._api_key, timeout_s=within_s)
+        page.require_success()
 
     async def _ask_or_none(
         self, path: str, body: bytes | None = None, *, url: str | None = None

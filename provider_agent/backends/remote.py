@@ -46,6 +46,9 @@ class RemoteBackend(OpenAIBackend):
             "pricing" in item or "pricing" in below(item, "model_spec") for item in listed
         )
 
+    async def keep_warm(self, model: BackendModel, *, within_s: float) -> None:
+        """Never: it would cost the operator money."""
+
     def _model(self, item: Item, more: Any) -> BackendModel:
         model = super()._model(item, more)
         endpoints = _endpoints(item, self.endpoints)

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from provider_agent.backends.base import BackendSettings, Call, StreamFailed, Usage
+from provider_agent.backends.base import BackendModel, BackendSettings, Call, StreamFailed, Usage
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.ollama import OllamaBackend
 from tests.fakes import engine_pages
-from tests.fakes.engine import FakeEngine, json_answer, ndjson
+from tests.fakes.engine import Answer, FakeEngine, json_answer, ndjson
 from tests.fakes.takers import whole
 
 TOKEN = b'{"model":"tiny","message":{"role":"assistant","content":"a"},"done":false}\n'
@@ -126,6 +126,65 @@ async def test_what_is_in_memory_is_warm(backend: OllamaBackend, engine: FakeEng
     assert [model.is_loaded for model in await backend.list_models()] == [False]
     del engine.pages["/api/ps"]
     assert [model.is_loaded for model in await backend.list_models()] == [None]
+
+
+def in_memory(expires_at: str, **more: str) -> Answer:
+    """`/api/ps`, as the engine says it at twelve o'clock."""
+    running = {"name": "tiny", "model": "tiny", "expires_at": expires_at, **more}
+    return json_answer({"models": [running]}, headers={"Date": "Fri, 21 Aug 2026 12:00:00 GMT"})
+
+
+async def test_a_model_is_loaded_without_a_prompt(backend: OllamaBackend, engine: FakeEngine) -> None:
+    """It stays for a while, and not for ever: an agent that is gone must not hold memory."""
+    engine.pages.update(engine_pages.ollama(loaded=False))
+    await backend.keep_warm(BackendModel("tiny", frozenset()), within_s=5)
+
+    assert [(each.path, each.json()) for each in engine.posts] == [
+        ("/api/generate", {"model": "tiny", "keep_alive": "15m", "stream": False})
+    ]
+
+
+async def test_a_model_that_only_embeds_is_loaded_by_nothing_to_embed(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    """It refuses to generate."""
+    engine.pages.update(engine_pages.ollama(loaded=False))
+    await backend.keep_warm(BackendModel("tiny", frozenset(), is_embedding=True), within_s=5)
+
+    assert [(each.path, each.json()["input"]) for each in engine.posts] == [("/api/embed", [])]
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "is_renewed"),
+    [
+        ("2026-08-21T12:14:59.123456789Z", False),
+        ("2026-08-21T14:04:59.9+02:00", False),
+        ("2318-01-01T00:00:00Z", False),
+        ("2026-08-21T12:01:59Z", True),
+        ("2026-08-21T11:00:00Z", True),
+        ("2026-08-21T12:14:59", True),
+        ("soon", True),
+    ],
+)
+async def test_a_model_is_renewed_shortly_before_it_would_leave(
+    backend: OllamaBackend, engine: FakeEngine, expires_at: str, is_renewed: bool
+) -> None:
+    """By the engine's own clock; a job of a client brings the default time back, which may be short."""
+    engine.pages["/api/ps"] = in_memory(expires_at)
+    await backend.keep_warm(BackendModel("tiny", frozenset(), is_loaded=True), within_s=5)
+
+    assert [each.path for each in engine.posts] == ["/api/generate"] * is_renewed
+
+
+async def test_a_model_is_renewed_when_the_engine_does_not_say_how_long_it_stays(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    """Once too often is better than once too rarely."""
+    await backend.keep_warm(BackendModel("tiny", frozenset(), is_loaded=True), within_s=5)
+    del engine.pages["/api/ps"]
+    await backend.keep_warm(BackendModel("tiny", frozenset(), is_loaded=True), within_s=5)
+
+    assert [each.path for each in engine.posts] == ["/api/generate"] * 2
 
 
 @pytest.mark.parametrize(("said", "slots"), [(None, 1), (4, None)])

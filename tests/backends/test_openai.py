@@ -54,3 +54,13 @@ async def test_the_operator_hears_once_of_a_model_that_is_left_out() -> None:
 async def test_no_models_are_no_models() -> None:
     """LM Studio with nothing loaded."""
     assert await listed(json_answer({"object": "list", "data": []})) == []
+
+
+async def test_a_loaded_model_that_lacks_the_endpoint_is_loaded_all_the_same() -> None:
+    """The answer came from it: llama.cpp's router knows what a model can do only once it is loaded."""
+    async with FakeEngine() as engine, EngineHttp() as http:
+        engine.will_answer(json_answer({"error": {"message": "not supported"}}, 501))
+        backend = OpenAIBackend(http, BackendSettings("openai"), url=engine.url, name="x")
+        await backend.keep_warm(BackendModel("tiny", ENDPOINTS, is_loaded=False), within_s=5)
+
+    assert len(engine.posts) == 1

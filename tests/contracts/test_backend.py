@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -202,6 +203,52 @@ async def test_what_is_no_whole_answer_is_an_error(
 
     with pytest.raises(error):
         await run(backend, call())
+
+
+async def test_a_cold_model_is_loaded_by_the_shortest_request_there_is(
+    backend: Backend, kind: str, engine: FakeEngine
+) -> None:
+    """Whatever the engine calls unloaded; a paid one is never asked, since that costs money."""
+    (model,) = await backend.list_models()
+    before = len(engine.posts)
+    engine.pages["/api/ps"] = json_answer({"models": []})
+
+    await backend.keep_warm(replace(model, is_loaded=False), within_s=LATE_S)
+
+    asked = engine.posts[before:]
+    if kind == "remote":
+        assert asked == []
+        return
+    assert [(each.json()["model"], each.headers["authorization"]) for each in asked] == [
+        ("tiny", "Bearer sk-1")
+    ]
+    assert asked[0].json().get("max_tokens") == (None if kind == "ollama" else 1)
+
+
+async def test_a_model_of_which_the_engine_says_nothing_is_left_alone(
+    backend: Backend, kind: str, engine: FakeEngine
+) -> None:
+    """It is loaded with its engine, or loading it cannot be told from serving it; Ollama always says."""
+    (model,) = await backend.list_models()
+    asked = len(engine.requests)
+    for known in (None, True):
+        await backend.keep_warm(replace(model, is_loaded=known), within_s=LATE_S)
+
+    assert kind == "ollama" or len(engine.requests) == asked
+
+
+@pytest.mark.parametrize(("status", "error"), [(404, ModelNotFound), (500, BackendFailed)])
+async def test_a_model_that_cannot_be_loaded_is_an_error(
+    backend: Backend, kind: str, engine: FakeEngine, status: int, error: type[BackendError]
+) -> None:
+    """For the operator to hear of."""
+    (model,) = await backend.list_models()
+    engine.pages["/api/ps"] = json_answer({"models": []})
+    engine.will_answer(json_answer({"error": {"message": "no"}}, status))
+
+    if kind != "remote":
+        with pytest.raises(error):
+            await backend.keep_warm(replace(model, is_loaded=False), within_s=LATE_S)
 
 
 async def test_leaving_closes_the_connection(backend: Backend, engine: FakeEngine) -> None:

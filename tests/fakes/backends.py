@@ -100,6 +100,9 @@ class ScriptedBackend:
     async def list_models(self) -> tuple[BackendModel, ...]:
         return self.models
 
+    async def keep_warm(self, model: BackendModel, *, within_s: float) -> None:
+        """It has all its models in memory."""
+
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[ScriptedReply]:
         self.calls.append(call)

@@ -117,6 +117,9 @@ class SimulatedEngine:
     async def list_models(self) -> tuple[BackendModel, ...]:
         return self.models
 
+    async def keep_warm(self, model: BackendModel, *, within_s: float) -> None:
+        """It has its model in memory."""
+
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[Answering]:
         self.open_jobs += 1
