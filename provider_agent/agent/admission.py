@@ -1,9 +1,11 @@
 """Whether a job is taken on, and where it may run; pure, and told what runs already."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from provider_agent.agent.circuit import Block
 from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.routing import Refusal, Route, RoutingTable, with_room
 from provider_agent.protocol.errors import ErrorCode
@@ -23,33 +25,57 @@ class ExecutorLimits:
     max_output_tokens: int | None = None
 
 
-def admit(
-    job: Job,
-    table: RoutingTable,
-    limits: ExecutorLimits,
-    running: Collection[RunningJob],
-    *,
-    draining: bool,
-    wait_s: float,
-) -> tuple[Route, ...] | Refusal:
-    """The routes that are free for the job; permanent reasons against it before passing ones (I7).
+class Situation(NamedTuple):
+    """How things stand when a job comes.
 
-    `wait_s` is how long it is until the operator's limit of tokens allows for another job.
+    Attributes:
+        running: what runs.
+        draining: the agent is leaving.
+        budget_wait_s: how long it is until the operator's limit of tokens allows for another job.
+        block: says why a route takes no job at all now.
     """
+
+    running: Collection[RunningJob]
+    draining: bool = False
+    budget_wait_s: float = 0.0
+    block: Callable[[Route], Block | None] = lambda _: None
+
+
+def admit(
+    job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation
+) -> tuple[Route, ...] | Refusal:
+    """The routes that are free for the job; permanent reasons against it before passing ones (I7)."""
     routes = table.routes(job.model_id, job.path)
     if isinstance(routes, Refusal):
         return routes
     if memoryview(job.request).nbytes > limits.max_job_bytes:
         reason = f"the request is larger than {limits.max_job_bytes} bytes"
         return Refusal(ErrorCode.REQUEST_TOO_LARGE, reason)
-    if draining:
+    return _obstacle(job, table, limits, now) or _free_of(routes, now)
+
+
+def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation) -> Refusal | None:
+    """What stands in the way of the whole agent, whichever the route."""
+    if now.draining:
         return Refusal(ErrorCode.DRAINING, "this agent is leaving")
-    if wait_s:
+    if now.budget_wait_s:
         reason = "this agent has served all the tokens that its operator allows in a minute"
-        return Refusal(ErrorCode.RATE_LIMITED, reason, retry_after_ms=math.ceil(wait_s * 1000))
-    if len(running) >= limits.max_concurrent:
+        return Refusal(ErrorCode.RATE_LIMITED, reason, retry_after_ms=_milliseconds(now.budget_wait_s))
+    if len(now.running) >= limits.max_concurrent:
         return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots of this agent are taken")
-    return free_routes(routes, running) or Refusal(
+    if table.is_at_limit(job.model_id, (each.job.model_id for each in now.running)):
+        return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots that the operator gives this model are taken")
+    return None
+
+
+def _free_of(routes: tuple[Route, ...], now: Situation) -> tuple[Route, ...] | Refusal:
+    """The free ones, or why there is none: where all are blocked, what passes first."""
+    blocks = [now.block(route) for route in routes]
+    unblocked = routes if not any(blocks) else tuple(each for each in routes if not now.block(each))
+    if not unblocked:
+        why = min(filter(None, blocks), key=lambda block: block.wait_s)
+        return Refusal(why.code, why.message, retry_after_ms=_milliseconds(why.wait_s))
+    return free_routes(unblocked, now.running) or Refusal(
         ErrorCode.OUT_OF_CAPACITY, "all slots for this model are taken"
     )
 
@@ -65,3 +91,7 @@ def free_routes(routes: tuple[Route, ...], running: Collection[RunningJob]) -> t
         return len(there), there.count(route.model.model_id)
 
     return with_room(routes, active)
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(seconds * 1000)

@@ -97,6 +97,7 @@ class Agent:
             on_end=self._job_ended,
             on_refused=self._report.job_refused,
         )
+        self._executor.breaker.on_change = self._offer_anew
 
     async def run(
         self,
@@ -142,13 +143,18 @@ class Agent:
     # --- what the parts tell --------------------------------------------------------------
 
     def use(self, catalog: Catalog) -> None:
-        """The engines changed."""
+        """The engines changed. One that answers again has a clean slate."""
+        well_before = {entry.backend.name for entry in self._report.catalog.entries if entry.healthy}
+        well_now = {entry.backend.name for entry in catalog.entries if entry.healthy}
         self._report.catalog = catalog
+        self._executor.breaker.forget(well_now - well_before)
         self._offer_anew()
 
     def _offer_anew(self) -> None:
         """Route by what is known now, and say so if the offer changed with it."""
-        before, table = self._executor.table.fingerprint, RoutingTable(self._report.catalog, self._policy)
+        before = self._executor.table.fingerprint
+        open_keys = self._executor.breaker.open_keys
+        table = RoutingTable(self._report.catalog, self._policy, open_keys=open_keys)
         self._executor.table = table
         if table.fingerprint == before:
             return
@@ -280,6 +286,7 @@ def policy_of(config: AgentConfig) -> Policy:
         aliases=config.models.aliases,
         price_of=config.pricing.of,
         max_concurrent=config.limits.max_concurrent,
+        limits=config.models.max_concurrent,
     )
 
 

@@ -180,7 +180,11 @@ def _check_backend_names(backends: tuple[BackendSection, ...], origin: Origin) -
 
 
 def _check_globs(config: AgentConfig, origin: Origin) -> None:
-    lists = {"models.expose": config.models.expose, "models.hide": config.models.hide}
+    lists = {
+        "models.expose": config.models.expose,
+        "models.hide": config.models.hide,
+        "models.max_concurrent": tuple(config.models.max_concurrent),
+    }
     for index, backend in enumerate(config.backends):
         lists |= {f"backends[{index}].models": backend.models, f"backends[{index}].exclude": backend.exclude}
     for key, globs in lists.items():

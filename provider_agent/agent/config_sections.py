@@ -103,6 +103,7 @@ class ModelsSection(Section, frozen=True, kw_only=True):
     expose: tuple[str, ...] = ("*",)
     hide: tuple[str, ...] = ()
     aliases: dict[str, str] = {}
+    max_concurrent: dict[str, Slots] = {}
 
 
 class ModelPrice(Section, frozen=True, kw_only=True):

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine
 
 from provider_agent.agent.admission import ExecutorLimits, free_routes
+from provider_agent.agent.breaker import Breaker
+from provider_agent.agent.failover import alternatives
 from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.routing import Route
-from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound
+from provider_agent.backends.base import BackendError, BackendUnreachable, Call, Reply
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import Job, JobStarted, Outcome
 from provider_agent.telemetry.logs import get_logger
@@ -23,12 +25,14 @@ class Driver:
         *,
         clock: Callable[[], float],
         running: Callable[[], Collection[RunningJob]],
+        breaker: Breaker,
         on_unreachable: Callable[[str], None],
     ) -> None:
         """`running` gives what runs at present; `on_unreachable` is told the name of such a backend."""
         self._limits = limits
         self._clock = clock
         self._running = running
+        self._breaker = breaker
         self._on_unreachable = on_unreachable
 
     def outcome(self, running: RunningJob) -> Coroutine[None, None, Outcome]:
@@ -67,30 +71,36 @@ class Driver:
         """
         routes = running.routes
         while True:
-            running.route = routes[0]
+            running.route, running.reply = routes[0], None
             try:
-                return await self._relay(running, routes[0])
-            except (BackendUnreachable, ModelNotFound) as error:
-                if isinstance(error, BackendUnreachable):
-                    self._on_unreachable(running.route.backend.name)
-                routes = free_routes(routes[1:], self._running())
+                await self._relay(running, routes[0])
+            except BackendError as error:
+                self._note(running.route, error)
+                routes = self._left(routes, error) if running.pump.first_byte_s is None else ()
                 if not routes:
                     raise
+                log.info(
+                    "job_moved", job_id=running.job.job_id, code=error.code.value, to=routes[0].backend.name
+                )
+            else:
+                self._breaker.succeeded(running.route)
+                return
+
+    def _note(self, route: Route, error: BackendError) -> None:
+        self._breaker.failed(route, error)
+        if isinstance(error, BackendUnreachable):
+            self._on_unreachable(route.backend.name)
+
+    def _left(self, routes: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:
+        """Where the job may go on after this, the best first."""
+        others = alternatives(routes, error)
+        return free_routes(tuple(each for each in others if not self._breaker.block(each)), self._running())
 
     async def _relay(self, running: RunningJob, route: Route) -> None:
-        job = running.job
         running.opened_s = self._clock()
-        async with route.backend.open(self._call(job, route)) as reply:
+        async with route.backend.open(self._call(running.job, route)) as reply:
             running.reply = reply
-            running.lane.start(
-                JobStarted(
-                    job_id=job.job_id,
-                    backend=route.backend.name,
-                    upstream_model=route.model.model_id,
-                    http_status=reply.http_status,
-                    content_type=reply.content_type,
-                )
-            )
+            running.pump.on_begin = lambda: running.lane.start(_started(running.job, route, reply))
             await running.pump.relay(reply)
 
     def _call(self, job: Job, route: Route) -> Call:
@@ -105,3 +115,14 @@ class Driver:
             idle_timeout_s=idle_ms / 1000 if idle_ms else limits.idle_timeout_s,
             max_output_tokens=limits.max_output_tokens,
         )
+
+
+def _started(job: Job, route: Route, reply: Reply) -> JobStarted:
+    """Said with the first byte: until then, the job may move to another backend."""
+    return JobStarted(
+        job_id=job.job_id,
+        backend=route.backend.name,
+        upstream_model=route.model.model_id,
+        http_status=reply.http_status,
+        content_type=reply.content_type,
+    )

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from provider_agent.agent.admission import ExecutorLimits, admit
+from provider_agent.agent.admission import ExecutorLimits, Situation, admit
+from provider_agent.agent.breaker import Breaker
 from provider_agent.agent.budget import TokenBudget
 from provider_agent.agent.driver import Driver
 from provider_agent.agent.outcomes import (
@@ -65,6 +66,7 @@ class Executor:
 
     Attributes:
         table: the present routing table; replaced when the catalog changes.
+        breaker: which routes take no job now.
         draining: new jobs are refused; what runs may finish.
         on_unreachable: told the name of a backend that a job could not reach.
     """
@@ -89,10 +91,12 @@ class Executor:
         self._nowhere = NoOutlet()
         self._channel: Outlet = self._nowhere
         self._running: dict[str, RunningJob] = {}
+        self.breaker = Breaker(clock=clock, running=self._running.values)
         self._driver = Driver(
             limits,
             clock=clock,
             running=self._running.values,
+            breaker=self.breaker,
             on_unreachable=self._unreachable,
         )
         self._kept = KeptLanes()
@@ -228,20 +232,18 @@ class Executor:
 
         1. The job runs: it is stopped.
         2. It has ended, but its outcome has not left.
-        3. It is not known to this session, or is over and answered.
+        3. It is not known to this session, or is over and answered. An answer that may have to be said again,
+           after a resume, is by then another one: its chunks are gone.
         """
         running = self._running.get(job_id)
         if running is not None and running.is_wanted:  # 1
             self._stop(running, ErrorCode.CANCELLED)
             return
         lane = self._kept.lane(job_id)
-        unsent = None if lane is None else lane.discard()
-        if lane is not None and unsent is not None:  # 2
-            outcome = cancelled(unsent)
-            self._memory.revise(outcome)
-            lane.finish(outcome)
-        else:  # 3
+        if lane is None or not lane.recant(cancelled):  # 3
             self._tell(job_id, Refusal(ErrorCode.UNKNOWN_JOB, "no such job runs here"))
+        if lane is not None and lane.outcome is not None:
+            self._memory.revise(lane.outcome)
 
     def ack(self, job_id: str, seq: int) -> None:
         """The coordinator has taken a job's chunks up to `seq`, or its outcome.
@@ -286,9 +288,10 @@ class Executor:
             await self._at_rest.wait()
 
     def _admit(self, job: Job) -> tuple[Route, ...] | Refusal:
-        wait_s = self._budget.wait_s(self._clock())
-        running = self._running.values()
-        return admit(job, self.table, self.limits, running, draining=self.draining, wait_s=wait_s)
+        now = Situation(
+            self._running.values(), self.draining, self._budget.wait_s(self._clock()), self.breaker.block
+        )
+        return admit(job, self.table, self.limits, now)
 
     def _repeat(self, running: RunningJob, job: Job) -> None:
         """The same job again while it runs: its outcome is the answer, unless this peer will get none.

@@ -23,6 +23,7 @@ class Pump:
         first_byte_s: when the first byte came; None before.
         relayed_bytes: how many came.
         stalled_s: how long bytes waited for the peer, in waits that are over.
+        on_begin: called before the first byte is passed on.
         on_stuck: called when the peer took nothing of the job for `patience_s`, though it was there.
     """
 
@@ -38,6 +39,7 @@ class Pump:
         "_waiting_since_s",
         "_write",
         "first_byte_s",
+        "on_begin",
         "on_stuck",
         "relayed_bytes",
         "stalled_s",
@@ -51,6 +53,7 @@ class Pump:
         self._write = lane.write
         self._clock = clock
         self._patience_s = patience_s
+        self.on_begin: Callable[[], None] = _nobody_minds
         self.on_stuck: Callable[[], None] = _nobody_minds
         self._reply: Reply | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -72,6 +75,7 @@ class Pump:
         """The hot path: every byte of an answer comes by here."""
         if self.first_byte_s is None:
             self.first_byte_s = self._clock()
+            self.on_begin()
         self.relayed_bytes += len(data)
         if not self._write(data) and self._waiting_since_s is None:
             self._begin_wait()
@@ -94,7 +98,7 @@ class Pump:
         """The job is over: lane and job let go of each other, so that memory is free at once."""
         self._end_wait()
         self._reply = None
-        self._lane.on_room = self.on_stuck = _nobody_minds
+        self._lane.on_room = self.on_begin = self.on_stuck = _nobody_minds
 
     def _go_on(self) -> None:
         """The lane says that it has room, or that all has left: which of both, and for whom?"""
@@ -145,4 +149,4 @@ class Pump:
 
 
 def _nobody_minds() -> None:
-    """What `on_stuck` is until the job sets it, and `on_room` after its end."""
+    """What `on_begin` and `on_stuck` are until the job sets them, and `on_room` after its end."""

@@ -7,13 +7,14 @@ nor executed.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
 
 import msgspec
 
+from provider_agent.agent.circuit import Key
 from provider_agent.backends.base import Backend, BackendModel
 from provider_agent.backends.discovery import Catalog
 from provider_agent.protocol.errors import ErrorCode
@@ -33,6 +34,7 @@ class Policy:
         price_of: what a million tokens of input, and of output, of a public name cost: integer
             micro-units of the operator's currency; 0 is free.
         max_concurrent: jobs at once over all backends.
+        limits: glob of public names -> jobs at once of all models that match it, over all backends.
     """
 
     expose: tuple[str, ...] = ("*",)
@@ -40,9 +42,13 @@ class Policy:
     aliases: Mapping[str, str] = field(default_factory=dict)
     price_of: Callable[[str], tuple[int, int]] = lambda _: (0, 0)
     max_concurrent: int = 8
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     def lets_through(self, public_name: str) -> bool:
         return _matches(public_name, self.expose) and not _matches(public_name, self.hide)
+
+    def globs_limiting(self, public_name: str) -> tuple[str, ...]:
+        return tuple(glob for glob in self.limits if fnmatchcase(public_name, glob))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,11 @@ class Route:
 
     backend: Backend
     model: BackendModel
+
+    @property
+    def key(self) -> Key:
+        """What its circuit is kept under."""
+        return self.backend.name, self.model.model_id
 
     @property
     def endpoints(self) -> frozenset[str]:
@@ -84,8 +95,10 @@ class RoutingTable:
         left_out: how many names have no row, since an agent offers no more.
     """
 
-    def __init__(self, catalog: Catalog, policy: Policy) -> None:
+    def __init__(self, catalog: Catalog, policy: Policy, *, open_keys: Collection[Key] = frozenset()) -> None:
+        """Routes in `open_keys` offer no slots for now: jobs may wait for them at the coordinator."""
         self._policy = policy
+        self._open_keys = open_keys
         routes = _routes(catalog, policy)
         self.left_out = max(0, len(routes) - MOST_MODELS)
         self._routes = dict(islice(routes.items(), MOST_MODELS))
@@ -102,7 +115,11 @@ class RoutingTable:
             backend=routes[0].backend.kind,
             endpoints=tuple(sorted(frozenset[str]().union(*(route.endpoints for route in routes)))),
             max_concurrent=min(
-                policy.max_concurrent, sum(route.limit(policy.max_concurrent) for route in routes)
+                policy.max_concurrent,
+                sum(
+                    route.limit(policy.max_concurrent) for route in routes if route.key not in self._open_keys
+                ),
+                *(policy.limits[glob] for glob in policy.globs_limiting(name)),
             ),
             context_window=min(windows, default=None),
             input_per_1m=input_per_1m,
@@ -123,6 +140,15 @@ class RoutingTable:
             return Refusal(ErrorCode.UNSUPPORTED_ENDPOINT, "no backend with that model offers that endpoint")
         self._fitting[model_id, endpoint] = fitting
         return fitting
+
+    def is_at_limit(self, model_id: str, running: Iterable[str]) -> bool:
+        """Whether the operator allows no further job of this model beside these, by their public names."""
+        limits = self._policy.limits
+        if not limits:
+            return False
+        names = tuple(running)
+        globs = self._policy.globs_limiting(model_id)
+        return any(sum(fnmatchcase(name, glob) for name in names) >= limits[glob] for glob in globs)
 
     def __len__(self) -> int:
         return len(self._routes)

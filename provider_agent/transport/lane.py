@@ -119,7 +119,9 @@ class Lane:
     # --- what the job does ----------------------------------------------------------------
 
     def start(self, frame: JobStarted) -> None:
-        """Send this before the first chunk."""
+        """Send this before the first chunk; nothing for a job that is over."""
+        if self._is_over:
+            return
         self._started = frame
         self._is_start_due = True
         self._free_way = None
@@ -165,6 +167,18 @@ class Lane:
         if self._way is not None:
             self._way.withdraw(self)
         return unsent
+
+    def recant(self, other: Callable[[Outcome], Outcome]) -> bool:
+        """Drop the chunks of a job that has ended, and make `other` of its outcome; False if that has left.
+
+        Then it is said again only to a peer that did not get it.
+        """
+        unsent = self.discard()
+        ended = unsent or self.outcome
+        if ended is not None:
+            self.outcome = other(ended)
+            self.finish(self.outcome)
+        return unsent is not None
 
     def ack(self, seq: int) -> None:
         """Note that the consumer took every chunk up to `seq`, or the outcome whose number it is.

@@ -1,11 +1,13 @@
 """Who may come in: permanent reasons before passing ones, and the load of a route only where it matters."""
 
 from collections.abc import Collection
+from typing import Any
 
 import msgspec
 import pytest
 
-from provider_agent.agent.admission import ExecutorLimits, admit, free_routes
+from provider_agent.agent.admission import ExecutorLimits, Situation, admit, free_routes
+from provider_agent.agent.circuit import Block
 from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.pump import Pump
 from provider_agent.agent.routing import Policy, Refusal, Route, RoutingTable
@@ -25,12 +27,10 @@ def running_on(backend: ScriptedBackend) -> RunningJob:
     return RunningJob(job("r"), lane, Pump(lane, clock=float, patience_s=1), (route,), route, started_s=0.0)
 
 
-def judged(
-    job: Job, running: Collection[RunningJob] = (), *, draining: bool = False, wait_s: float = 0.0
-) -> Refusal | tuple[Route, ...]:
+def judged(job: Job, running: Collection[RunningJob] = (), **situation: Any) -> Refusal | tuple[Route, ...]:
     backend = ScriptedBackend()
     table = RoutingTable(Catalog((CatalogEntry(backend, backend.models, healthy=True),)), Policy())
-    return admit(job, table, NARROW, running, draining=draining, wait_s=wait_s)
+    return admit(job, table, NARROW, Situation(running, **situation))
 
 
 def test_a_job_that_fits_gets_its_routes() -> None:
@@ -52,7 +52,7 @@ def test_a_job_that_fits_gets_its_routes() -> None:
 )
 def test_the_most_lasting_reason_is_the_one_that_is_told(case: Job, code: ErrorCode) -> None:
     """All reasons at once: the order of I7 (field note 9)."""
-    verdict = judged(case, [running_on(ScriptedBackend())], draining=True, wait_s=1.0)
+    verdict = judged(case, [running_on(ScriptedBackend())], draining=True, budget_wait_s=1.0)
 
     assert isinstance(verdict, Refusal)
     assert verdict.code is code
@@ -60,7 +60,7 @@ def test_the_most_lasting_reason_is_the_one_that_is_told(case: Job, code: ErrorC
 
 def test_the_limit_of_tokens_goes_before_the_slots_and_says_when_to_come_back() -> None:
     """A slot may be free in a second; the minute is not over then."""
-    verdict = judged(job(), [running_on(ScriptedBackend())], wait_s=1.2)
+    verdict = judged(job(), [running_on(ScriptedBackend())], budget_wait_s=1.2)
 
     assert verdict == Refusal(
         ErrorCode.RATE_LIMITED,
@@ -84,3 +84,33 @@ def test_the_limit_of_a_backend_counts_what_runs_there() -> None:
 
     assert free_routes(routes, [running_on(other)]) == routes
     assert free_routes(routes, [running_on(small)]) == ()
+
+
+def test_the_operators_limit_on_a_model_counts_all_that_match_it() -> None:
+    """On whatever engine they run, and under whichever of the names."""
+    backend = ScriptedBackend(models=("big:70b", "huge:70b", "small:1b"))
+    catalog = Catalog((CatalogEntry(backend, backend.models, healthy=True),))
+    table = RoutingTable(catalog, Policy(limits={"*:70b": 1}))
+    (running,) = admitted = [running_on(backend)]
+    running.job = job("r", model_id="huge:70b")
+
+    refused = admit(job(model_id="big:70b"), table, ExecutorLimits(), Situation(admitted))
+    taken = admit(job(model_id="small:1b"), table, ExecutorLimits(), Situation(admitted))
+
+    assert isinstance(refused, Refusal)
+    assert refused.code is ErrorCode.OUT_OF_CAPACITY
+    assert not isinstance(taken, Refusal)
+
+
+def test_of_all_that_block_a_job_what_passes_first_is_told() -> None:
+    """The client comes back when the first of its engines takes jobs again."""
+    a, b = ScriptedBackend(name="a"), ScriptedBackend(name="b")
+    catalog = Catalog(tuple(CatalogEntry(each, each.models, healthy=True) for each in (a, b)))
+    waits_s = {"a": 3.0, "b": 1.5}
+
+    def block(route: Route) -> Block:
+        return Block(ErrorCode.RATE_LIMITED, "full", waits_s[route.backend.name])
+
+    verdict = admit(job(), RoutingTable(catalog, Policy()), ExecutorLimits(), Situation((), block=block))
+
+    assert verdict == Refusal(ErrorCode.RATE_LIMITED, "full", retry_after_ms=1500)

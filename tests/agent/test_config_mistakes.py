@@ -35,9 +35,9 @@ MISTAKES = {
         "did you mean limits?",
     ),
     "key in the wrong table": Mistake(
-        URL + "[models]\nmax_concurrent = 4",
-        ", line 3: models.max_concurrent is no known key",
-        "did you mean limits.max_concurrent?",
+        URL + "[models]\nmax_job_bytes = 4096",
+        ", line 3: models.max_job_bytes is no known key",
+        "did you mean limits.max_job_bytes?",
     ),
     "key that is like no other": Mistake(
         URL + "log.zzz = 4",

@@ -6,7 +6,14 @@ import msgspec
 import pytest
 
 from provider_agent.agent.routing import Policy
-from provider_agent.backends.base import BackendUnreachable, ModelNotFound, OutOfSockets, StreamTruncated
+from provider_agent.backends.base import (
+    BackendFailed,
+    BackendUnreachable,
+    ModelNotFound,
+    OutOfSockets,
+    StreamTruncated,
+    Usage,
+)
 from provider_agent.protocol.frames import JobError
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.executors import executing, job
@@ -129,6 +136,45 @@ async def test_the_last_backends_failure_is_the_jobs() -> None:
         await bench.settle()
 
     assert bench.line.codes() == ["model_not_loaded"]
+
+
+async def test_a_job_of_which_no_byte_has_come_moves_when_its_engine_dies() -> None:
+    """Even after the engine's headers; the coordinator is told of the engine that answered alone."""
+    dying = ScriptedBackend(StreamTruncated("cut"), name="dying", priority=1)
+    alive = ScriptedBackend(b"x", name="alive", priority=2)
+    async with executing(dying, alive) as bench:
+        bench.submit(job())
+        await bench.settle()
+
+    assert bench.line.codes() == ["done"]
+    assert [started.backend for started in bench.line.started] == ["alive"]
+    assert bench.line.body("j") == b"x"
+
+
+async def test_a_job_whose_answer_has_begun_does_not_move() -> None:
+    """Half of one answer and the whole of another are no answer (field note 80)."""
+    dying = ScriptedBackend(b"half", StreamTruncated("cut"), name="dying", priority=1)
+    alive = ScriptedBackend(b"whole", name="alive", priority=2)
+    async with executing(dying, alive) as bench:
+        bench.submit(job())
+        await bench.settle()
+
+    assert bench.line.codes() == ["stream_truncated"]
+    assert bench.line.body("j") == b"half"
+    assert alive.calls == []
+
+
+async def test_what_the_first_engine_counted_is_not_told_of_the_second() -> None:
+    """Its tokens belong to an answer that nobody got (field note 14)."""
+    first = ScriptedBackend(StreamTruncated("cut"), name="a", priority=1, usage=Usage(100, 100))
+    second = ScriptedBackend(name="b", priority=2, refuses=BackendFailed("no"))
+    async with executing(first, second) as bench:
+        bench.submit(job())
+        await bench.settle()
+
+    (outcome,) = bench.line.outcomes
+    assert isinstance(outcome, JobError)
+    assert (outcome.error_code, outcome.tokens_emitted) == ("backend_error", None)
 
 
 @pytest.mark.parametrize("field", ["first_byte_timeout_ms", "idle_timeout_ms"])

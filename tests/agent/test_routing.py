@@ -132,6 +132,26 @@ def test_offers_add_up_slots_but_never_beyond_the_agents_own() -> None:
     assert [o.max_concurrent for o in table(*backends, policy=Policy(max_concurrent=4)).offers] == [4]
 
 
+def test_an_engine_that_keeps_failing_offers_no_slots_and_stays_on_the_list() -> None:
+    """Jobs wait for it, or go elsewhere; nobody is told that the model does not exist."""
+    backends = [ScriptedBackend(name=name, max_concurrent=3) for name in "ab"]
+    catalog = Catalog(tuple(CatalogEntry(each, each.models, healthy=True) for each in backends))
+
+    one = RoutingTable(catalog, Policy(), open_keys={("a", "m")})
+    both = RoutingTable(catalog, Policy(), open_keys={("a", "m"), ("b", "m")})
+
+    assert [offer.max_concurrent for offer in (*one.offers, *both.offers)] == [3, 0]
+    assert names(both.routes("m", CHAT)) == ["a", "b"]
+
+
+def test_the_operators_limit_on_a_model_is_what_is_offered() -> None:
+    """However many slots its engines have."""
+    backend = ScriptedBackend(models=("big:70b", "small:1b"), max_concurrent=4)
+    offers = table(backend, policy=Policy(limits={"*:70b": 1, "b*": 2})).offers
+
+    assert {offer.model_id: offer.max_concurrent for offer in offers} == {"big:70b": 1, "small:1b": 4}
+
+
 def test_a_price_of_its_own_wins_over_the_default() -> None:
     """Prices are integers per million tokens."""
     policy = Policy(price_of=lambda name: (5, 7) if name == "m" else (1, 2))

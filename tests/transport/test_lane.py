@@ -399,6 +399,34 @@ def test_an_outcome_that_has_left_is_not_given_back() -> None:
     assert lane.outcome == done(0, 0)
 
 
+def test_an_answer_that_is_cancelled_after_its_end_is_another_one_when_it_goes_again() -> None:
+    """A peer that did not get it resumes: without its chunks, it is not whole any more (I2)."""
+    lane = lane_on(way := FakeWay())
+    lane.write(b"abc")
+    lane.finish(DONE)
+    way.end_turn()
+    lane.detach()
+
+    assert lane.recant(lambda _: FAILED) is False
+    lane.resume(-1)
+    lane.attach(way := FakeWay())
+    way.end_turn()
+
+    assert [type(frame) for frame in way.frames] == [JobError]
+
+
+def test_an_answer_that_is_cancelled_before_its_end_has_left_ends_otherwise() -> None:
+    """One outcome leaves, not two (I1)."""
+    lane = lane_on(way := FakeWay(is_free=False))
+    lane.write(b"abc")
+    lane.finish(DONE)
+
+    assert lane.recant(lambda _: FAILED) is True
+    way.end_turn()
+
+    assert [type(frame) for frame in way.frames] == [JobError]
+
+
 def test_a_job_that_was_cancelled_while_no_channel_was_there_takes_nothing_on_the_next_one() -> None:
     """Its engine may still give a piece before it is closed."""
     lane = Lane("j")

@@ -1,0 +1,74 @@
+"""Keeps the circuits of this process: hears how jobs end, and says which routes take none now."""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from provider_agent.agent.circuit import Block, Circuits, Key
+from provider_agent.agent.failover import counts_against, rest_after
+from provider_agent.agent.outcomes import RunningJob
+from provider_agent.agent.routing import Route
+from provider_agent.backends.base import BackendError
+from provider_agent.telemetry.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class Breaker:
+    """See the module.
+
+    Attributes:
+        on_change: called when a circuit has opened, and when an open one may be tried again or has closed.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], running: Callable[[], Collection[RunningJob]]) -> None:
+        """`running` gives what runs at present."""
+        self.on_change: Callable[[], None] = lambda: None
+        self._circuits = Circuits()
+        self._clock = clock
+        self._running = running
+
+    @property
+    def open_keys(self) -> frozenset[Key]:
+        """The routes that take no job now because their engine keeps failing."""
+        return self._circuits.open_keys(self._clock()) if self._circuits else frozenset()
+
+    def block(self, route: Route) -> Block | None:
+        """Why the route takes no job now; None when it takes one."""
+        if not self._circuits:
+            return None
+        key = route.key
+        untried = sum(each.route.key == key and each.pump.first_byte_s is None for each in self._running())
+        return self._circuits.block(key, self._clock(), untried)
+
+    def succeeded(self, route: Route) -> None:
+        if self._circuits and self._circuits.succeeded(route.key):
+            log.info("circuit_closed", backend=route.backend.name, upstream_model=route.model.model_id)
+            self.on_change()
+
+    def failed(self, route: Route, error: BackendError) -> None:
+        rest = rest_after(error)
+        if rest is not None:
+            self._circuits.rest(route.key, self._clock(), rest)
+        if not counts_against(error):
+            return
+        pause_s = self._circuits.failed(route.key, self._clock())
+        if pause_s is None:
+            return
+        log.warning(
+            "circuit_opened",
+            backend=route.backend.name,
+            upstream_model=route.model.model_id,
+            code=error.code.value,
+            pause_s=pause_s,
+        )
+        self.on_change()
+        asyncio.get_running_loop().call_later(pause_s, self._changed)
+
+    def forget(self, backends: Collection[str]) -> None:
+        """These engines are new, or back."""
+        if self._circuits and backends:
+            self._circuits.forget(backends)
+            self.on_change()
+
+    def _changed(self) -> None:
+        self.on_change()  # whoever listens by then

@@ -1,0 +1,90 @@
+"""What an engine's failure means: for the job, which may try elsewhere, and for its route; pure."""
+
+from typing import Final
+
+from provider_agent.agent.circuit import Block
+from provider_agent.agent.routing import Route
+from provider_agent.backends.base import (
+    AuthRejected,
+    BackendError,
+    BackendFailed,
+    BackendLoading,
+    BackendUnreachable,
+    BadRequest,
+    EndpointUnsupported,
+    FirstByteTimeout,
+    IdleTimeout,
+    ModelNotFound,
+    RateLimited,
+    RequestTooLarge,
+    StreamFailed,
+    StreamTruncated,
+)
+
+_ELSEWHERE: Final = (
+    BackendUnreachable,
+    AuthRejected,
+    ModelNotFound,
+    EndpointUnsupported,
+    RequestTooLarge,
+    RateLimited,
+    BackendLoading,
+    BackendFailed,
+    StreamTruncated,
+    StreamFailed,
+)
+"""After these another engine may answer, as long as no byte has come from the first one.
+
+A first byte that did not come in time has used up the client's time: whoever waits longer asks again. A
+connection that this machine could not begin will not begin to another engine, either.
+"""
+
+_AGAINST_THE_ENGINE: Final = (
+    AuthRejected,
+    BackendFailed,
+    FirstByteTimeout,
+    IdleTimeout,
+    StreamTruncated,
+    StreamFailed,
+)
+"""These open a circuit. Not one that is there because of the client's request, or of a full engine."""
+
+_CLIENTS_FAULT: Final = range(400, 500)
+
+_REST_S: Final = 1.0
+"""For an engine that does not say how long."""
+
+_WHY_IT_RESTS: Final = {
+    RateLimited: "the engine limits its rate",
+    BackendLoading: "the engine is loading the model or busy",
+}
+"""In words of ours: those of the engine were meant for one client."""
+
+
+def alternatives(routes: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:
+    """Those behind the first route that may do better than it did.
+
+    A request that an engine calls bad may just be too long for it: only a larger window may do better.
+    """
+    failed, *others = routes
+    if isinstance(error, _ELSEWHERE):
+        return tuple(others)
+    window = failed.model.context_window
+    if not isinstance(error, BadRequest) or window is None:
+        return ()
+    return tuple(route for route in others if (route.model.context_window or 0) > window)
+
+
+def counts_against(error: BackendError) -> bool:
+    """Whether the engine is to blame; an error in its answer may name a fault of the client's."""
+    is_clients = isinstance(error, StreamFailed) and error.http_status in _CLIENTS_FAULT
+    return isinstance(error, _AGAINST_THE_ENGINE) and not is_clients
+
+
+def rest_after(error: BackendError) -> Block | None:
+    """For how long the engine wants to be left alone."""
+    why = _WHY_IT_RESTS.get(type(error))
+    if why is None:
+        return None
+    wait_s = _REST_S if error.retry_after_ms is None else error.retry_after_ms / 1000
+    return Block(error.code, why, wait_s)

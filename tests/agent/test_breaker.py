@@ -1,0 +1,165 @@
+"""An engine that keeps failing gets no job for a while, then one at a time, then all of them again."""
+
+import asyncio
+
+from provider_agent.agent.circuit import FAILURES, FIRST_PAUSE_S
+from provider_agent.backends.base import BackendFailed, BackendLoading, RateLimited
+from provider_agent.protocol.frames import JobError
+from tests.fakes.backends import ScriptedBackend
+from tests.fakes.executors import Bench, executing, job
+from tests.simulation.loop import run_virtually
+
+BROKEN = BackendFailed("it failed", http_status=500)
+
+
+async def fail(bench: Bench, times: int = FAILURES) -> None:
+    for number in range(times):
+        bench.submit(job(f"failing {number}"))
+        await bench.settle()
+
+
+def test_an_engine_that_keeps_failing_gets_no_job_for_a_while() -> None:
+    """The job learns at once how long that is; whoever offers is told, now and when it is over."""
+
+    async def play() -> None:
+        backend = ScriptedBackend(refuses=BROKEN)
+        changes: list[float] = []
+        loop = asyncio.get_running_loop()
+        async with executing(backend) as bench:
+            bench.executor.breaker.on_change = lambda: changes.append(loop.time())
+            began_s = loop.time()
+            await fail(bench)
+            bench.submit(job("late"))
+            await bench.settle()
+            last = bench.line.outcomes[-1]
+            assert bench.executor.breaker.open_keys == {("scripted", "m")}
+            await asyncio.sleep(FIRST_PAUSE_S)
+            assert bench.executor.breaker.open_keys == frozenset()
+
+        assert len(backend.calls) == FAILURES
+        assert isinstance(last, JobError)
+        assert (last.error_code, last.retry_after_ms) == ("backend_error", FIRST_PAUSE_S * 1000)
+        assert changes == [began_s, began_s + FIRST_PAUSE_S]
+
+    run_virtually(play())
+
+
+def test_one_job_tries_the_engine_and_its_answer_lets_the_others_in() -> None:
+    """Half-open: while no byte of the trial has come, there is no room for a second one."""
+
+    async def play() -> None:
+        gate = asyncio.Event()
+        backend = ScriptedBackend(gate, b"x", refuses=BROKEN)
+        async with executing(backend) as bench:
+            await fail(bench)
+            await asyncio.sleep(FIRST_PAUSE_S)
+            backend.refuses = None
+            bench.submit(job("trial"), job("second"))
+            await bench.settle()
+            assert bench.line.codes()[FAILURES:] == ["out_of_capacity"]
+
+            gate.set()
+            await bench.settle()
+            bench.submit(job("third"), job("fourth"))
+            await bench.settle()
+
+        assert bench.line.codes()[FAILURES:] == ["out_of_capacity", "done", "done", "done"]
+
+    run_virtually(play())
+
+
+def test_a_cancelled_trial_makes_room_for_the_next() -> None:
+    """It is counted by what runs, so nothing of it can stay behind (field note 2)."""
+
+    async def play() -> None:
+        gate = asyncio.Event()
+        backend = ScriptedBackend(gate, b"x", refuses=BROKEN)
+        async with executing(backend) as bench:
+            await fail(bench)
+            await asyncio.sleep(FIRST_PAUSE_S)
+            backend.refuses = None
+            bench.submit(job("trial"))
+            await bench.settle()
+            bench.executor.cancel("trial")
+            await bench.settle()
+            bench.submit(job("next"))
+            gate.set()
+            await bench.settle()
+
+        assert bench.line.codes()[FAILURES:] == ["cancelled", "done"]
+
+    run_virtually(play())
+
+
+def test_while_one_engine_is_out_the_other_gets_all_jobs() -> None:
+    """No job waits for a failure any more (field note 25)."""
+
+    async def play() -> None:
+        broken = ScriptedBackend(name="broken", priority=1, refuses=BROKEN)
+        sound = ScriptedBackend(b"x", name="sound", priority=2)
+        async with executing(broken, sound) as bench:
+            await fail(bench, FAILURES + 3)
+
+        assert bench.line.codes() == ["done"] * (FAILURES + 3)
+        assert len(broken.calls) == FAILURES
+
+    run_virtually(play())
+
+
+def test_an_engine_that_is_full_is_left_alone_for_as_long_as_it_asks() -> None:
+    """The first job moves on; the next ones do not even ask (field note 73)."""
+
+    async def play() -> None:
+        full = ScriptedBackend(name="full", priority=1, refuses=RateLimited("slow down", retry_after_ms=4000))
+        other = ScriptedBackend(b"x", name="other", priority=2)
+        async with executing(full, other) as bench:
+            bench.submit(job("first"), job("second"))
+            await bench.settle()
+            bench.submit(job("third"))
+            await bench.settle()
+            assert len(full.calls) == 2
+            await asyncio.sleep(4.0)
+            full.refuses = None
+            bench.submit(job("fourth"))
+            await bench.settle()
+
+        assert bench.line.codes() == ["done"] * 4
+        assert len(full.calls) == 3
+
+    run_virtually(play())
+
+
+def test_a_job_for_an_engine_that_loads_is_told_when_to_come_back() -> None:
+    """Nobody else has the model."""
+
+    async def play() -> None:
+        backend = ScriptedBackend(refuses=BackendLoading("loading"))
+        async with executing(backend) as bench:
+            bench.submit(job("first"))
+            await bench.settle()
+            bench.submit(job("second"))
+            await bench.settle()
+
+        second = bench.line.outcomes[-1]
+        assert isinstance(second, JobError)
+        assert (second.error_code, second.retry_after_ms) == ("backend_loading", 1000)
+        assert len(backend.calls) == 1
+
+    run_virtually(play())
+
+
+def test_an_engine_that_is_back_is_used_at_once() -> None:
+    """It is another process than the one that failed."""
+
+    async def play() -> None:
+        backend = ScriptedBackend(b"x", refuses=BROKEN)
+        async with executing(backend) as bench:
+            await fail(bench)
+            backend.refuses = None
+            bench.executor.breaker.forget({"scripted"})
+            bench.submit(job("next"))
+            await bench.settle()
+
+        assert bench.line.codes()[FAILURES:] == ["done"]
+
+    run_virtually(play())
