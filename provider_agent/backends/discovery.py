@@ -5,10 +5,9 @@ It runs beside everything else and keeps the last that was known: nobody waits f
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Final
 
-from provider_agent.backends.address import normalise, place_of
 from provider_agent.backends.base import (
     Backend,
     BackendError,
@@ -19,18 +18,13 @@ from provider_agent.backends.base import (
 )
 from provider_agent.backends.families import AUTO, FAMILIES, identify
 from provider_agent.backends.http import EngineHttp
-from provider_agent.backends.watch import Catalog, CatalogEntry, Watch
+from provider_agent.backends.roster import LOOPBACK_PORTS, free_name, watches_for
+from provider_agent.backends.watch import Catalog, CatalogEntry, Pace, Watch
 from provider_agent.telemetry.logs import get_logger
 
 __all__ = ["LOOPBACK_PORTS", "Catalog", "CatalogEntry", "Discovery"]
 
 log = get_logger(__name__)
-
-LOOPBACK_PORTS: Final = (11434, 8000, 8080, 1234, 30000, 1337, 5001, 5000, 3000, 12434, 8001, 8081)
-"""Where engines listen unless told otherwise (engines.md), and the neighbours of those that share a port."""
-
-_PATHS: Final = {12434: "/engines"}
-"""Docker's model runner has its API below a folder."""
 
 _CONFIGURED_TIMEOUT_S: Final = 5.0
 """A configured engine may be far away or busy; the others do not wait for it."""
@@ -43,8 +37,9 @@ class Discovery:
     """See the module.
 
     Args:
-        interval_s: between two passes; shorter while an engine fails that is still offered.
-        grace_s: how long it is offered then.
+        interval_s: between two looks at an engine that is well, or at an address where none is known.
+        grace_s: how long an engine that fails is still offered.
+        retry_s: between two looks at an engine that is known and fails; a paid one is not pressed so.
         probe_timeout_s: for guesses on this machine.
         on_change: called with each new catalog, and only with new ones.
     """
@@ -57,67 +52,127 @@ class Discovery:
         probe_loopback: bool,
         interval_s: float = 30,
         grace_s: float = 10,
+        retry_s: float = 2,
         probe_timeout_s: float = 0.8,
         clock: Callable[[], float] = time.monotonic,
         loopback_ports: Sequence[int] = LOOPBACK_PORTS,
         on_change: Callable[[Catalog], None] = lambda _catalog: None,
     ) -> None:
         self._http = http
-        self._interval_s = interval_s
-        self._grace_s = grace_s
+        self._pace = Pace(interval_s, grace_s, retry_s)
         self._probe_timeout_s = probe_timeout_s
         self._clock = clock
+        self._loopback_ports = loopback_ports
         self._on_change = on_change
         self._catalog = Catalog(())
-        self._one_pass = asyncio.Lock()
-        self._look_again = asyncio.Event()
-        self._watches: list[Watch] = []
-        for each in settings:
-            self._watches.append(self._watch(each))
-        if probe_loopback:
-            taken = {place_of(watch.url) for watch in self._watches}
-            urls = (f"http://127.0.0.1:{port}{_PATHS.get(port, '')}" for port in loopback_ports)
-            self._watches += [_guess(url) for url in urls if place_of(url) not in taken]
+        self._asked: set[Watch] = set()
+        self._wake = asyncio.Event()
+        guessed = loopback_ports if probe_loopback else ()
+        self._watches = watches_for(settings, guessed, (), self._backend)
 
     @property
     def catalog(self) -> Catalog:
-        """The last that was known; empty before the first pass."""
+        """The last that was known; empty before the first look."""
         return self._catalog
 
-    async def run(self) -> None:
-        """Look again and again, for ever. What an engine does never ends it."""
-        while True:
-            await self.refresh()
-            try:
-                async with asyncio.timeout(self._pause_s()):
-                    await self._look_again.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(_EARLY_PAUSE_S)
+    def reconfigure(
+        self, settings: Sequence[BackendSettings], *, probe_loopback: bool, interval_s: float, grace_s: float
+    ) -> None:
+        """Go by these from now on. What they leave as it was is not touched; the rest is looked at now."""
+        guessed = self._loopback_ports if probe_loopback else ()
+        self._watches = watches_for(settings, guessed, self._watches, self._backend)
+        self._pace = self._pace._replace(interval_s=interval_s, grace_s=grace_s)
+        self._publish()
+        self._wake.set()
 
-    async def refresh(self) -> Catalog:
-        """One pass over all addresses, all at once; what is slow is added when it comes."""
-        async with self._one_pass:
-            self._look_again.clear()
-            async with asyncio.TaskGroup() as group:
-                probes = [group.create_task(self._probe(watch)) for watch in self._watches]
-                if probes:
-                    await asyncio.wait(probes, timeout=2 * self._probe_timeout_s)
-                self._publish()
-            self._publish()
-            return self._catalog
+    # --- when to look -----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at each address when its time has come, for ever. What an engine does never ends it."""
+        for watch in self._watches:
+            watch.want(self._clock())
+        async with asyncio.TaskGroup() as rounds:
+            while True:
+                self._wake.clear()
+                now_s = self._clock()
+                due = [watch for watch in self._idle if watch.due_s(self._pace_of(watch)) <= now_s]
+                if due:
+                    rounds.create_task(self._round(due))
+                await self._next_is_due()
+
+    async def _next_is_due(self) -> None:
+        next_s = min((watch.due_s(self._pace_of(watch)) for watch in self._idle), default=None)
+        try:
+            async with asyncio.timeout(None if next_s is None else next_s - self._clock()):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    @property
+    def _idle(self) -> list[Watch]:
+        """Those at which nobody looks at this moment."""
+        return [watch for watch in self._watches if watch not in self._asked]
+
+    def _pace_of(self, watch: Watch) -> Pace:
+        """What costs money, and counts our questions, is not asked the more for being out of order."""
+        if watch.backend is not None and FAMILIES[watch.backend.kind].is_remote:
+            return self._pace._replace(retry_s=self._pace.interval_s)
+        return self._pace
 
     def report_unreachable(self, backend_name: str) -> None:
         """A job could not connect: its models leave the catalog now, and it is looked at soon."""
-        for watch in self._watches:
-            if watch.backend is not None and watch.backend.name == backend_name:
-                if not watch.is_failing:
-                    log.warning("engine_lost", backend=backend_name, reason="a job could not connect")
-                watch.reported_dead(self._clock())
-                self._look_again.set()
+        for watch in self._named(backend_name):
+            if not watch.is_failing:
+                log.warning("engine_lost", backend=backend_name, reason="a job could not connect")
+            watch.reported_dead(self._clock())
+            watch.want(self._clock() + _EARLY_PAUSE_S)
+        self._publish()
+        self._wake.set()
+
+    def report_changed(self, backend_name: str) -> None:
+        """A job did not find there what the catalog has: it is looked at soon, and trusted until then."""
+        for watch in self._named(backend_name):
+            watch.want_again(self._clock() + _EARLY_PAUSE_S, self._pace.retry_s)
+        self._wake.set()
+
+    def _named(self, backend_name: str) -> list[Watch]:
+        return [
+            watch
+            for watch in self._watches
+            if watch.backend is not None and watch.backend.name == backend_name
+        ]
+
+    # --- looking ----------------------------------------------------------------------------
+
+    async def refresh(self) -> Catalog:
+        """Look at all addresses, all at once; what is slow is added when it comes."""
+        await self._round(self._idle)
+        return self._catalog
+
+    def _round(self, watches: Collection[Watch]) -> Coroutine[None, None, None]:
+        """From this moment on they are being looked at."""
+        now_s = self._clock()
+        for watch in watches:
+            watch.begin(now_s)
+        self._asked.update(watches)
+        return self._look_at_all(watches)
+
+    async def _look_at_all(self, watches: Collection[Watch]) -> None:
+        async with asyncio.TaskGroup() as group:
+            probes = [group.create_task(self._probe(watch)) for watch in watches]
+            if probes:
+                await asyncio.wait(probes, timeout=2 * self._probe_timeout_s)
+            self._publish()
         self._publish()
 
     async def _probe(self, watch: Watch) -> None:
+        try:
+            await self._ask(watch)
+        finally:
+            self._asked.discard(watch)
+            self._wake.set()
+
+    async def _ask(self, watch: Watch) -> None:
         asked_at, was_found = watch.deaths, watch.is_found
         try:
             async with asyncio.timeout(_CONFIGURED_TIMEOUT_S):
@@ -136,8 +191,9 @@ class Discovery:
                 log.info("engine_found", backend=backend.name, kind=backend.kind, models=len(models))
 
     def _failed(self, watch: Watch, reason: str) -> None:
-        is_news = not watch.is_failing and (watch.is_configured or watch.is_found)
-        watch.failed(self._clock(), self._grace_s)
+        is_ours = watch in self._watches  # not replaced meanwhile
+        is_news = is_ours and not watch.is_failing and (watch.is_configured or watch.is_found)
+        watch.failed(self._clock(), self._pace.grace_s)
         if is_news:
             name = watch.backend.name if watch.backend else watch.settings.name or watch.url
             log.warning("engine_lost", backend=name, reason=reason)
@@ -164,24 +220,11 @@ class Discovery:
             raise BackendUnreachable("no engine that we know answers there")
         if watch.backend is not None and watch.backend.kind == family.kind:
             return watch.backend
-        return self._backend(family.kind, watch.settings, watch.url, {watch})
+        others = [each for each in self._watches if each is not watch]
+        return self._backend(family.kind, watch.settings, watch.url, others)
 
-    def _watch(self, settings: BackendSettings) -> Watch:
-        family = FAMILIES.get(settings.kind)
-        if family is None and settings.kind != AUTO:
-            raise ValueError(f"{settings.kind!r} is no kind of engine: {', '.join((*FAMILIES, AUTO))}")
-        url = normalise(settings.url or (family.default_url if family else None) or "")
-        backend = self._backend(settings.kind, settings, url, set()) if family else None
-        return Watch(settings, url, is_configured=True, backend=backend)
-
-    def _backend(self, kind: str, settings: BackendSettings, url: str, replaced: set[Watch]) -> Backend:
-        """Named by the operator, or by kind and port; with a number if that is taken."""
-        wanted = settings.name or f"{kind}-{place_of(url).port}"
-        others = (watch.backend for watch in self._watches if watch not in replaced)
-        taken = {backend.name for backend in others if backend is not None}
-        numbered = (f"{wanted}-{number}" for number in range(2, len(taken) + 3))
-        name = next(name for name in (wanted, *numbered) if name not in taken)
-        return FAMILIES[kind](self._http, settings, url=url, name=name)
+    def _backend(self, kind: str, settings: BackendSettings, url: str, beside: Collection[Watch]) -> Backend:
+        return FAMILIES[kind](self._http, settings, url=url, name=free_name(settings, kind, url, beside))
 
     def _publish(self) -> None:
         entries = (watch.entry for watch in self._watches)
@@ -189,12 +232,3 @@ class Discovery:
         if catalog != self._catalog:
             self._catalog = catalog
             self._on_change(catalog)
-
-    def _pause_s(self) -> float:
-        if any(watch.is_in_grace for watch in self._watches):
-            return min(self._interval_s, self._grace_s / 2)
-        return self._interval_s
-
-
-def _guess(url: str) -> Watch:
-    return Watch(BackendSettings(kind=AUTO, url=url), url, is_configured=False)

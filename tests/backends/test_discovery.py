@@ -3,49 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 
 import pytest
 
 from provider_agent.backends.address import BadAddress
 from provider_agent.backends.base import BackendSettings
-from provider_agent.backends.discovery import LOOPBACK_PORTS, Catalog, Discovery
+from provider_agent.backends.discovery import LOOPBACK_PORTS, Catalog
 from provider_agent.backends.http import EngineHttp
 from tests.fakes import engine_pages
+from tests.fakes.clocks import ManualClock
+from tests.fakes.discovering import LATE_S, Listener, configured, healthy, models, probing
 from tests.fakes.engine import Act, FakeEngine, html, json_answer, models_page, sse
 from tests.fakes.engine_pages import BrokenHttp, HttpOutOfSockets
 from tests.fakes.logs import LogLines
-
-LATE_S = 5.0
-
-
-@dataclass
-class Clock:
-    """Time that a test moves."""
-
-    now_s: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@dataclass
-class Listener:
-    """What was announced."""
-
-    catalogs: list[Catalog] = field(default_factory=list)
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __call__(self, catalog: Catalog) -> None:
-        self.catalogs.append(catalog)
-        self.heard.set()
-
-    async def hears(self, count: int) -> None:
-        """Wait for so many announcements in all."""
-        async with asyncio.timeout(LATE_S):
-            while len(self.catalogs) < count:
-                self.heard.clear()
-                await self.heard.wait()
 
 
 @pytest.fixture
@@ -61,32 +31,13 @@ async def engine() -> AsyncIterator[FakeEngine]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
 def listener() -> Listener:
     return Listener()
-
-
-def models(catalog: Catalog) -> dict[str, list[str]]:
-    """Names of engines, and of their models."""
-    return {entry.backend.name: [model.model_id for model in entry.models] for entry in catalog.entries}
-
-
-def healthy(catalog: Catalog) -> list[bool]:
-    return [entry.healthy for entry in catalog.entries]
-
-
-def configured(http: EngineHttp, *settings: BackendSettings, **options: object) -> Discovery:
-    return Discovery(settings, http, probe_loopback=False, **options)  # type: ignore[arg-type]
-
-
-def probing(
-    http: EngineHttp, *ports: int, settings: tuple[BackendSettings, ...] = (), **options: object
-) -> Discovery:
-    return Discovery(settings, http, probe_loopback=True, loopback_ports=ports, **options)  # type: ignore[arg-type]
 
 
 async def test_a_configured_engine_is_listed(
@@ -197,7 +148,7 @@ async def test_a_new_model_is_announced(http: EngineHttp, engine: FakeEngine, li
     assert [list(models(each).values()) for each in listener.catalogs] == [[["tiny"]], [["new", "tiny"]]]
 
 
-async def test_one_hiccup_keeps_the_models(http: EngineHttp, engine: FakeEngine, clock: Clock) -> None:
+async def test_one_hiccup_keeps_the_models(http: EngineHttp, engine: FakeEngine, clock: ManualClock) -> None:
     """Field note 26: and of no other engine, either."""
     async with FakeEngine() as other:
         discovery = probing(http, engine.port, other.port, clock=clock)
@@ -210,7 +161,7 @@ async def test_one_hiccup_keeps_the_models(http: EngineHttp, engine: FakeEngine,
 
 
 async def test_a_dead_engine_leaves_after_the_grace(
-    http: EngineHttp, engine: FakeEngine, clock: Clock
+    http: EngineHttp, engine: FakeEngine, clock: ManualClock
 ) -> None:
     """Field note 26: it is not advertised for ever, and comes back by itself."""
     discovery = probing(http, engine.port, clock=clock, grace_s=10)
@@ -265,7 +216,7 @@ async def test_another_engine_on_the_port_is_not_taken_for_the_old_one(
 
 @pytest.mark.parametrize("kind", ["openai", "auto"])
 async def test_a_shortage_of_ours_costs_no_engine_its_place(
-    kind: str, engine: FakeEngine, clock: Clock
+    kind: str, engine: FakeEngine, clock: ManualClock
 ) -> None:
     """An engine that nobody could ask is not gone, however long that lasts."""
     async with HttpOutOfSockets() as http:
@@ -278,7 +229,7 @@ async def test_a_shortage_of_ours_costs_no_engine_its_place(
         assert models(before) == {"mine": ["tiny"]}
 
 
-async def test_a_defect_in_a_look_at_one_engine_ends_nothing(clock: Clock) -> None:
+async def test_a_defect_in_a_look_at_one_engine_ends_nothing(clock: ManualClock) -> None:
     """It is a failed look like any other, with a traceback for us."""
     lines = LogLines()
     discovery = configured(BrokenHttp(), BackendSettings("vllm", "http://x:1", name="odd"), clock=clock)
