@@ -78,7 +78,7 @@ class Schedule:
         return datetime.fromtimestamp(at_s, self.zone)
 
     def _edges(self, now_s: float) -> Iterator[float]:
-        """Whenever something may change: an edge, twice where its hour comes twice, and a jump of the clock."""
+        """Whenever something may change: an edge, in both passes of its hour, and a jump of the clock."""
         times = {edge for hours in self.ranges for edge in (hours.start, hours.end)}
         for day in range(-1, _DAYS_AHEAD if times else -1):
             date = self._wall(now_s + day * _DAY_S).date()
