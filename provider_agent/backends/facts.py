@@ -109,7 +109,10 @@ def make_out(data: bytes) -> Facts | None:
         value = lenient.loads(data)
     except ValueError:
         return Facts(error="unreadable") if b'"error"' in data else None
-    return msgspec.convert(value, Facts) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    known = {name: value[name] for name in Facts.__struct_encode_fields__ if name in value}
+    return msgspec.convert(known, Facts)  # of the other names, some may be none that can be written
 
 
 def with_usage(before: Usage, said: Mapping[str, Any]) -> Usage:

@@ -81,8 +81,8 @@ def test_what_is_no_object_says_nothing(body: bytes) -> None:
 
 
 def test_what_a_strict_reader_refuses_can_still_be_made_out() -> None:
-    """An end in the object of a text that was cut within a surrogate pair is an end."""
-    body = rb'{"message":{"content":"\ud83d"},"done":true,"eval_count":4}'
+    """An end in the object of a text that was cut within a surrogate pair is an end, even of a name."""
+    body = rb'{"\ud83d":1,"message":{"content":"\ud83d"},"done":true,"eval_count":4}'
     said = make_out(body)
 
     assert read(body) is None
