@@ -153,10 +153,9 @@ class Answer:
         """Whether the consumer has had the end mark of its stream: clients leave at it with all."""
         return self._tail.endswith(_END_MARKS)
 
-    @property
-    def is_between_events(self) -> bool:
-        """Whether what the consumer has had ends with a blank line, as an event does."""
-        return self._tail.endswith(b"\n\n")
+    def ends_with(self, piece_end: bytes) -> bool:
+        """Whether what the consumer has had ends so, as a whole event or line does."""
+        return self._tail.endswith(piece_end)
 
     def is_ready(self, at_least_bytes: int = 1) -> bool:
         """Whether so many bytes wait, or no more will come."""

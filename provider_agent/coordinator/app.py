@@ -16,8 +16,10 @@ from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.enrollment import Enrollment
 from provider_agent.coordinator.http.admin import AdminDoor
 from provider_agent.coordinator.http.agents import AgentDoor
+from provider_agent.coordinator.http.anthropic import AnthropicDoor
 from provider_agent.coordinator.http.counting import count_jobless
-from provider_agent.coordinator.http.errors import openai_errors
+from provider_agent.coordinator.http.errors import tell_errors
+from provider_agent.coordinator.http.ollama import OllamaDoor
 from provider_agent.coordinator.http.openai import OpenAIDoor
 from provider_agent.coordinator.http.server import Runner
 from provider_agent.coordinator.observer import Observer, OnEvent
@@ -97,7 +99,7 @@ def build_app(
     )
     admission = Admission(store, dev=config.dev, clock=clock)
     app = web.Application(
-        client_max_size=config.max_body_bytes, middlewares=[count_jobless(metrics), openai_errors]
+        client_max_size=config.max_body_bytes, middlewares=[count_jobless(metrics), tell_errors]
     )
     agents = AgentDoor(
         dispatcher,
@@ -106,7 +108,10 @@ def build_app(
         on_event=observer.take,
     )
     agents.add_to(app)
-    OpenAIDoor(dispatcher, admission, keepalive_s=config.keepalive_s, created=int(time.time())).add_to(app)
+    keepalive_s = config.keepalive_s
+    OpenAIDoor(dispatcher, admission, keepalive_s=keepalive_s, created=int(time.time())).add_to(app)
+    AnthropicDoor(dispatcher, admission, keepalive_s=keepalive_s).add_to(app)
+    OllamaDoor(dispatcher, admission, keepalive_s=keepalive_s).add_to(app)
     AdminDoor(store, metrics, is_stopping=is_stopping).add_to(app)
     return Parts(app, dispatcher, agents, store)
 

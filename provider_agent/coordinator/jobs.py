@@ -15,11 +15,14 @@ from provider_agent.coordinator.answer import Answer, Done, Failed
 from provider_agent.coordinator.events import JobDispatched, JobEnded
 from provider_agent.coordinator.fleet import Provider
 from provider_agent.protocol import frames
-from provider_agent.protocol.frames import LEGACY_PROTOCOL
+from provider_agent.protocol.frames import LEGACY_PROTOCOL, Format
 from provider_agent.protocol.window import WINDOW_BYTES, ReceiveWindow
 
 LEGACY_DEADLINE_MS = 10 * 60 * 1000
 """Sent to protocol-2 agents, who would take 60 s if nothing was said: too short for a long answer."""
+
+MESSAGES = "/v1/messages"
+"""The one endpoint that is told in a second way, which is older: by the job's format."""
 
 UNLIMITED = 2**63
 """The window of protocol 2, which has none."""
@@ -169,6 +172,7 @@ class Job:
             model_id=self.request.model_id,
             request=Raw(self.request.body),
             endpoint=self.request.endpoint,
+            format=Format.ANTHROPIC if self.request.endpoint == MESSAGES else Format.OPENAI,
             stream=self.request.stream,
             attempt=self.attempt,
             deadline_ms=LEGACY_DEADLINE_MS if legacy else None,

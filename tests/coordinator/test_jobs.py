@@ -1,6 +1,7 @@
 """Jobs take the steps of the table and no others."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from msgspec import Raw
@@ -10,6 +11,7 @@ from provider_agent.coordinator.failures import failed
 from provider_agent.coordinator.fleet import Provider
 from provider_agent.coordinator.jobs import (
     LEGACY_DEADLINE_MS,
+    MESSAGES,
     TRANSITIONS,
     IllegalStep,
     Job,
@@ -18,6 +20,7 @@ from provider_agent.coordinator.jobs import (
 )
 from provider_agent.protocol import frames
 from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import Format
 from provider_agent.protocol.window import Arrival
 from tests.fakes.agents import CHAT, RecordingSession
 
@@ -116,6 +119,14 @@ def test_the_frame_carries_the_request_as_it_came() -> None:
         stream_id=7,
         window_bytes=256 * 1024,
     )
+
+
+def test_messages_are_told_by_their_format_as_well() -> None:
+    """Older agents read nothing else."""
+    one = job()
+    one.request = replace(REQUEST, endpoint=MESSAGES)
+
+    assert (one.frame().endpoint, one.frame().format) == ("/v1/messages", Format.ANTHROPIC)
 
 
 def test_a_protocol_2_agent_is_told_a_long_deadline() -> None:

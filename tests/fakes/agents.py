@@ -56,7 +56,13 @@ class RecordingSession:
 
 
 def offer(
-    model_id: str, *, max_concurrent: int = 8, endpoints: tuple[str, ...] = (CHAT,), window: int | None = None
+    model_id: str,
+    *,
+    max_concurrent: int = 8,
+    endpoints: tuple[str, ...] = (CHAT,),
+    window: int | None = None,
+    fingerprint: str | None = None,
+    warm: bool | None = None,
 ) -> ModelOffer:
     return ModelOffer(
         model_id=model_id,
@@ -66,6 +72,8 @@ def offer(
         output_per_1m=0,
         endpoints=endpoints,
         context_window=window,
+        fingerprint=fingerprint,
+        warm=warm,
     )
 
 

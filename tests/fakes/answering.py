@@ -14,7 +14,7 @@ from provider_agent.coordinator.admission import Admission
 from provider_agent.coordinator.answer import DONE, Answer
 from provider_agent.coordinator.dispatcher import Dispatcher
 from provider_agent.coordinator.fleet import Fleet
-from provider_agent.coordinator.http.errors import openai_errors
+from provider_agent.coordinator.http.errors import tell_errors
 from provider_agent.coordinator.http.openai import OpenAIDoor
 from provider_agent.coordinator.http.server import Connection, Runner
 from provider_agent.coordinator.jobs import JobRequest
@@ -152,7 +152,7 @@ async def door(
     """As `app.py` builds it; with TLS, its clients trust whom they are told to."""
     dispatcher = ScriptedDispatcher()
     admission = Admission(MemoryStore(), dev=True)
-    app = web.Application(middlewares=[openai_errors])
+    app = web.Application(middlewares=[tell_errors])
     OpenAIDoor(cast("Dispatcher", dispatcher), admission, keepalive_s=keepalive_s).add_to(app)
     runner = Runner(
         app,

@@ -14,7 +14,9 @@ from provider_agent.coordinator.admission import Admission
 from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.enrollment import Accepted, Enrollment, Rejected
 from provider_agent.coordinator.events import Event, JobEnded
-from provider_agent.coordinator.http.errors import openai_errors
+from provider_agent.coordinator.http.anthropic import AnthropicDoor
+from provider_agent.coordinator.http.errors import tell_errors
+from provider_agent.coordinator.http.ollama import OllamaDoor
 from provider_agent.coordinator.http.openai import OpenAIDoor
 from provider_agent.coordinator.http.server import Runner
 from provider_agent.coordinator.session import Peer, Session, SessionTimes
@@ -127,7 +129,7 @@ async def hall(limits: DispatchLimits | None = None, **parts: Any) -> AsyncItera
 
 @dataclass
 class Front(Hall):
-    """The same with OpenAI's door before it, on loopback."""
+    """The same with the clients' doors before it, on loopback."""
 
     client: aiohttp.ClientSession = field(kw_only=True)
 
@@ -158,14 +160,17 @@ async def front(
     limits: DispatchLimits | None = None,
     *,
     dev: bool = True,
+    store: MemoryStore | None = None,
     keepalive_s: float = 60.0,
     max_body_bytes: int = 1024**2,
 ) -> AsyncIterator[Front]:
-    """The client's door over a hall, as `app.py` builds it."""
+    """The clients' doors over a hall, as `app.py` builds them."""
     async with hall(limits) as inner:
-        app = web.Application(client_max_size=max_body_bytes, middlewares=[openai_errors])
-        admission = Admission(MemoryStore(), dev=dev)
+        app = web.Application(client_max_size=max_body_bytes, middlewares=[tell_errors])
+        admission = Admission(store or MemoryStore(), dev=dev)
         OpenAIDoor(inner.dispatcher, admission, keepalive_s=keepalive_s, created=1_700_000_000).add_to(app)
+        AnthropicDoor(inner.dispatcher, admission, keepalive_s=keepalive_s).add_to(app)
+        OllamaDoor(inner.dispatcher, admission, keepalive_s=keepalive_s).add_to(app)
         runner = Runner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

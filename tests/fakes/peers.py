@@ -56,6 +56,11 @@ WAIT_S = 5.0
 NONCE = bytes(range(32))
 HOST = "coordinator.test"
 
+EVERY_ENDPOINT = (
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages", "/v1/rerank",
+    "/v1/responses", "/api/chat", "/api/embed", "/api/generate",
+)  # fmt: skip
+
 F = TypeVar("F", bound=Frame)
 
 
@@ -357,7 +362,7 @@ class ScriptedAgent(_Scripted):
                         max_concurrent=max_concurrent,
                         input_per_1m=0,
                         output_per_1m=0,
-                        endpoints=("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+                        endpoints=EVERY_ENDPOINT,
                     )
                     for model_id in sorted(models)
                 ),

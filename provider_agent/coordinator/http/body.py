@@ -71,8 +71,8 @@ async def receive_body(request: web.Request, patience_s: float = BODY_PATIENCE_S
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def read_body(body: bytes) -> Wanted:
-    """What this body asks for.
+def read_body(body: bytes, *, streams_unless_told: bool = False) -> Wanted:
+    """What this body asks for; `streams_unless_told`: by not saying `stream`, too.
 
     It is sent to an agent inside a text message, so it must be JSON and UTF-8 as a whole: else a
     peer would have to close the connection, and every job on it.
@@ -86,14 +86,14 @@ def read_body(body: bytes) -> Wanted:
     except UnicodeDecodeError:
         raise RequestError(400, "invalid_json", "the request body is not UTF-8") from None
     except msgspec.ValidationError:
-        return _read_members(body)
+        return _read_members(body, streams_unless_told)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
     _check_nesting(body)
-    return Wanted(wanted.model, bool(wanted.stream))
+    return Wanted(wanted.model, streams_unless_told if wanted.stream is None else wanted.stream)
 
 
-def _read_members(body: bytes) -> Wanted:
+def _read_members(body: bytes, streams_unless_told: bool) -> Wanted:
     """The same for a body that is not as expected; finds out why."""
     try:
         members = _members.decode(body)
@@ -102,7 +102,7 @@ def _read_members(body: bytes) -> Wanted:
     except (msgspec.DecodeError, RecursionError) as error:
         raise _not_json(error) from None
     _check_nesting(body)
-    return Wanted(_model_of(members), _stream_of(members))
+    return Wanted(_model_of(members), _stream_of(members, streams_unless_told))
 
 
 def _not_json(error: Exception) -> RequestError:
@@ -126,9 +126,10 @@ def _model_of(members: dict[str, Raw]) -> str:
         raise RequestError(400, "invalid_type", "the parameter model must be text", param="model") from None
 
 
-def _stream_of(members: dict[str, Raw]) -> bool:
+def _stream_of(members: dict[str, Raw], otherwise: bool) -> bool:
     try:
-        return bool(_stream.decode(members["stream"])) if "stream" in members else False
+        said = _stream.decode(members["stream"]) if "stream" in members else None
+        return otherwise if said is None else said
     except msgspec.ValidationError:
         raise RequestError(
             400, "invalid_type", "the parameter stream must be true or false", param="stream"

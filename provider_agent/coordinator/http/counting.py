@@ -11,7 +11,7 @@ from provider_agent.telemetry.metrics import CoordinatorMetrics
 JOB_HEADER = "X-Job-Id"
 UNKNOWN_ROUTE = "other"
 
-_CLIENTS = "/v1/"
+_CLIENTS = ("/v1/", "/api/")
 _AGENTS = "/v1/agents/"
 
 

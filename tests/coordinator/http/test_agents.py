@@ -13,7 +13,7 @@ from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.enrollment import Enrollment
 from provider_agent.coordinator.events import Event, HandshakeEnded, SessionEnded
 from provider_agent.coordinator.http.agents import PATH, STRANGER_BYTES, AgentDoor
-from provider_agent.coordinator.http.errors import openai_errors
+from provider_agent.coordinator.http.errors import tell_errors
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.coordinator.store.memory import MemoryStore
 from provider_agent.transport.channel import ChannelClosed
@@ -52,7 +52,7 @@ async def entrance() -> AsyncIterator[Entrance]:
     dispatcher = Dispatcher(DispatchLimits(), clock=asyncio.get_running_loop().time, on_event=events.append)
     enrollment = Enrollment(MemoryStore(), server_names=("127.0.0.1",), dev=True)
     door = AgentDoor(dispatcher, enrollment, on_event=events.append)
-    app = web.Application(middlewares=[openai_errors])
+    app = web.Application(middlewares=[tell_errors])
     door.add_to(app)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

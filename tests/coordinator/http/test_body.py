@@ -23,7 +23,7 @@ from provider_agent.coordinator.http.body import (
     read_body,
     receive_body,
 )
-from provider_agent.coordinator.http.errors import RequestError, openai_errors
+from provider_agent.coordinator.http.errors import RequestError, tell_errors
 from provider_agent.coordinator.http.server import Runner
 from tests.fakes.coordinators import LIMIT_S, error_in
 from tests.fakes.logs import LogLines
@@ -46,6 +46,15 @@ def test_model_and_stream_are_read() -> None:
 def test_an_answer_is_streamed_only_on_request(stream: bytes) -> None:
     """As OpenAI does."""
     assert not read_body(b'{"model":"m"%s}' % stream).stream
+
+
+@pytest.mark.parametrize(
+    ("stream", "streamed"), [(b"", True), (b',"stream":null', True), (b',"stream":false', False)]
+)
+def test_where_streams_are_usual_only_a_no_counts(stream: bytes, streamed: bool) -> None:
+    """Ollama's way; also where a body has to be read member by member."""
+    for body in (b'{"model":"m"%s}' % stream, b'{"model":1,"model":"m"%s}' % stream):
+        assert streamed == read_body(body, streams_unless_told=True).stream
 
 
 @pytest.mark.parametrize(
@@ -181,7 +190,7 @@ async def echo(*, patience_s: float = 60.0, max_bytes: int = 1024**2) -> AsyncIt
     async def handle(request: web.Request) -> web.StreamResponse:
         return web.Response(body=await receive_body(request, patience_s))
 
-    app = web.Application(client_max_size=max_bytes, middlewares=[openai_errors])
+    app = web.Application(client_max_size=max_bytes, middlewares=[tell_errors])
     app.router.add_post("/", handle)
     runner = Runner(app, access_log=None)
     await runner.setup()

@@ -5,7 +5,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from provider_agent.coordinator.http.counting import count_jobless
-from provider_agent.coordinator.http.errors import RequestError, openai_errors
+from provider_agent.coordinator.http.errors import RequestError, tell_errors
 from provider_agent.telemetry.metrics import CoordinatorMetrics, CoordinatorView
 
 
@@ -27,11 +27,12 @@ async def show(_request: web.Request) -> web.Response:
 async def metrics_after(path: str) -> str:
     """The metrics after one request."""
     metrics = CoordinatorMetrics(lambda: CoordinatorView(0, 0, 0, 0, 0))
-    app = web.Application(middlewares=[count_jobless(metrics), openai_errors])
+    app = web.Application(middlewares=[count_jobless(metrics), tell_errors])
     app.router.add_get("/v1/refused", refuse)
     app.router.add_get("/v1/job", serve)
     app.router.add_get("/v1/models/{model_id}", show)
     app.router.add_get("/v1/agents/connect", show)
+    app.router.add_get("/api/tags", show)
     app.router.add_get("/healthz", show)
     async with TestClient(TestServer(app)) as client, client.get(path):
         return metrics.render().decode()
@@ -43,6 +44,7 @@ async def metrics_after(path: str) -> str:
         ("/v1/refused", 'endpoint="/v1/refused",status="401"'),
         ("/v1/models/llama3", 'endpoint="/v1/models/{model_id}",status="200"'),
         ("/v1/made/up", 'endpoint="other",status="404"'),
+        ("/api/tags", 'endpoint="/api/tags",status="200"'),
     ],
 )
 async def test_an_answer_without_a_job_is_counted_by_route_and_status(path: str, labels: str) -> None:

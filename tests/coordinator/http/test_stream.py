@@ -1,4 +1,4 @@
-"""An event stream opens late, is written as it comes, and ends in words when it fails."""
+"""A stream opens late, is written as it comes, and ends in words when it fails."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,26 +9,28 @@ from aiohttp import web
 
 from provider_agent.coordinator.answer import DONE, Answer
 from provider_agent.coordinator.failures import failed
+from provider_agent.coordinator.http.dialect import ANTHROPIC, OLLAMA, OPENAI, Dialect
 from provider_agent.coordinator.http.errors import failed_json
 from provider_agent.coordinator.http.server import Runner
-from provider_agent.coordinator.http.sse import COMMENT, EventStream
+from provider_agent.coordinator.http.stream import AnswerStream
 from provider_agent.protocol.errors import ErrorCode
 
 FAILED = failed(ErrorCode.STREAM_ERROR, "the engine failed")
 HEADERS = {"X-Job-Id": "j"}
-ERROR_EVENT = b"data: " + failed_json(FAILED) + b"\n\n"
+COMMENT = OPENAI.waiting
+ERROR_EVENT = b"data: " + failed_json(OPENAI, FAILED) + b"\n\n"
 
 
-Script = Callable[[EventStream, Answer], Awaitable[web.StreamResponse]]
+Script = Callable[[AnswerStream, Answer], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def stream(script: Script) -> AsyncIterator[aiohttp.ClientResponse]:
+async def stream(script: Script, dialect: Dialect = OPENAI) -> AsyncIterator[aiohttp.ClientResponse]:
     """What a client gets when the script plays."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         answer = Answer("j", 1000)
-        return await script(EventStream(request, answer), answer)
+        return await script(AnswerStream(request, answer, dialect), answer)
 
     app = web.Application()
     app.router.add_get("/", handle)
@@ -46,7 +48,7 @@ async def stream(script: Script) -> AsyncIterator[aiohttp.ClientResponse]:
 async def test_bytes_are_written_as_they_are() -> None:
     """Under the headers of an event stream."""
 
-    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+    async def script(out: AnswerStream, answer: Answer) -> web.StreamResponse:
         answer.feed(b"data: 1\n\n")
         answer.feed(b"data: 2\n\n")
         answer.end(DONE)
@@ -60,7 +62,7 @@ async def test_bytes_are_written_as_they_are() -> None:
 async def test_a_failure_before_anything_was_written_is_an_ordinary_error() -> None:
     """With its status."""
 
-    async def script(out: EventStream, _: Answer) -> web.StreamResponse:
+    async def script(out: AnswerStream, _: Answer) -> web.StreamResponse:
         return await out.fail(FAILED, HEADERS)
 
     async with stream(script) as response:
@@ -71,8 +73,8 @@ async def test_a_failure_before_anything_was_written_is_an_ordinary_error() -> N
 async def test_a_failure_after_a_comment_is_an_event() -> None:
     """The status has been sent."""
 
-    async def script(out: EventStream, _: Answer) -> web.StreamResponse:
-        await out.comment(HEADERS)
+    async def script(out: AnswerStream, _: Answer) -> web.StreamResponse:
+        await out.keep_alive(HEADERS)
         return await out.fail(FAILED, HEADERS)
 
     async with stream(script) as response:
@@ -82,10 +84,10 @@ async def test_a_failure_after_a_comment_is_an_event() -> None:
 async def test_bytes_may_follow_comments() -> None:
     """The engine has begun to answer."""
 
-    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
-        await out.comment(HEADERS)
+    async def script(out: AnswerStream, answer: Answer) -> web.StreamResponse:
+        await out.keep_alive(HEADERS)
         assert out.is_open
-        await out.comment(HEADERS)
+        await out.keep_alive(HEADERS)
         answer.feed(b"data: 1\n\n")
         answer.end(DONE)
         return await out.relay(HEADERS)
@@ -97,7 +99,7 @@ async def test_bytes_may_follow_comments() -> None:
 async def test_a_failure_after_half_an_event_is_an_event_of_its_own() -> None:
     """Two line breaks end whatever the engine had begun."""
 
-    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+    async def script(out: AnswerStream, answer: Answer) -> web.StreamResponse:
         answer.feed(b"data: ha")
         answer.take()
         answer.end(FAILED)
@@ -110,7 +112,7 @@ async def test_a_failure_after_half_an_event_is_an_event_of_its_own() -> None:
 async def test_a_failure_comes_behind_the_bytes_that_the_client_is_owed() -> None:
     """Those that waited when it came."""
 
-    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+    async def script(out: AnswerStream, answer: Answer) -> web.StreamResponse:
         answer.feed(b"data: 1\n\n")
         answer.take()
         answer.feed(b"data: 2\n\n")
@@ -135,7 +137,7 @@ async def test_a_failure_comes_behind_the_bytes_that_the_client_is_owed() -> Non
 async def test_a_failure_after_whole_events_leaves_them_alone(writes: tuple[bytes, ...]) -> None:
     """However their lines end and wherever they were cut: blank lines between events are none themselves."""
 
-    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+    async def script(out: AnswerStream, answer: Answer) -> web.StreamResponse:
         for data in writes:
             answer.feed(data)
             answer.take()
@@ -152,9 +154,51 @@ async def test_a_failure_after_whole_events_leaves_them_alone(writes: tuple[byte
 async def test_an_answer_without_bytes_is_an_empty_stream() -> None:
     """Not an error."""
 
-    async def script(out: EventStream, answer: Answer) -> web.StreamResponse:
+    async def script(out: AnswerStream, answer: Answer) -> web.StreamResponse:
         answer.end(DONE)
         return await out.relay(HEADERS)
 
     async with stream(script) as response:
         assert (response.status, await response.read()) == (200, b"")
+
+
+# --- other dialects ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dialect", "begun", "gap"),
+    [
+        (ANTHROPIC, b"event: ping\n", b"\n\n"),
+        (ANTHROPIC, b"event: ping\n\n", b""),
+        (OLLAMA, b'{"done":fa', b"\n"),
+        (OLLAMA, b'{"done":false}\n', b""),
+    ],
+)
+async def test_a_failure_is_an_event_or_line_of_its_own_in_every_dialect(
+    dialect: Dialect, begun: bytes, gap: bytes
+) -> None:
+    """Behind whatever the engine had begun."""
+
+    async def script(out: AnswerStream, answer: Answer) -> web.StreamResponse:
+        answer.feed(begun)
+        answer.take()
+        answer.end(FAILED)
+        return await out.relay(HEADERS)
+
+    async with stream(script, dialect) as response:
+        last = dialect.error_begin + failed_json(dialect, FAILED) + dialect.piece_end
+        assert await response.read() == gap + last
+    assert response.headers["Content-Type"] == dialect.stream_type
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC, OLLAMA])
+async def test_a_failure_after_a_sign_of_life_is_told_in_every_dialect(dialect: Dialect) -> None:
+    """No gap is needed: nothing of an answer was seen."""
+
+    async def script(out: AnswerStream, _: Answer) -> web.StreamResponse:
+        await out.keep_alive(HEADERS)
+        return await out.fail(FAILED, HEADERS)
+
+    async with stream(script, dialect) as response:
+        last = dialect.error_begin + failed_json(dialect, FAILED) + dialect.piece_end
+        assert await response.read() == dialect.waiting + last
