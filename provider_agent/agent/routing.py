@@ -125,6 +125,7 @@ class RoutingTable:
             input_per_1m=input_per_1m,
             output_per_1m=output_per_1m,
             fingerprint=routes[0].model.fingerprint,
+            warm=_is_warm(route for route in routes if route.key not in self._open_keys),
         )
 
     def routes(self, model_id: str, endpoint: str) -> tuple[Route, ...] | Refusal:
@@ -141,6 +142,12 @@ class RoutingTable:
         self._fitting[model_id, endpoint] = fitting
         return fitting
 
+    def routes_named(self, globs: Iterable[str]) -> tuple[Route, ...]:
+        """All ways to execute a model that has such a public name, each once."""
+        wanted = tuple(globs)
+        routes = (route for name in self._routes if _matches(name, wanted) for route in self._routes[name])
+        return tuple({route.key: route for route in routes}.values())
+
     def is_at_limit(self, model_id: str, running: Iterable[str]) -> bool:
         """Whether the operator allows no further job of this model beside these, by their public names."""
         limits = self._policy.limits
@@ -155,11 +162,14 @@ class RoutingTable:
 
 
 def with_room(routes: Iterable[Route], active: Callable[[Route], tuple[int, int]]) -> tuple[Route, ...]:
-    """The routes that can take one more job now, by priority, then the least loaded first.
+    """The routes that can take one more job now, by priority, warm before cold, the least loaded first.
+
+    An idle engine that has to load the model answers in minutes, a busy one with a free slot in seconds: so
+    warmth goes before load. An engine that does not tell is not taken for cold.
 
     `active(route)` gives how many jobs run on the route's backend, and how many of them with its model.
     """
-    free: list[tuple[int, float, Route]] = []
+    free: list[tuple[int, bool, float, Route]] = []
     for route in routes:
         on_backend, with_model = active(route)
         backend_limit, model_limit = route.backend.max_concurrent, route.model.max_concurrent
@@ -168,8 +178,8 @@ def with_room(routes: Iterable[Route], active: Callable[[Route], tuple[int, int]
         if model_limit is not None and with_model >= model_limit:
             continue
         load = max(on_backend / (backend_limit or 1024), with_model / (model_limit or 1024))
-        free.append((route.backend.priority, load, route))
-    return tuple(route for _, _, route in sorted(free, key=lambda each: each[:2]))
+        free.append((route.backend.priority, route.model.is_loaded is False, load, route))
+    return tuple(route for *_, route in sorted(free, key=lambda each: each[:3]))
 
 
 def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
@@ -183,6 +193,12 @@ def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
             for name in filter(policy.lets_through, names):
                 found.setdefault(name, []).append(Route(entry.backend, model))
     return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}
+
+
+def _is_warm(routes: Iterable[Route]) -> bool | None:
+    """Whether one of them has the model in memory; None when none has, and none says that it has not."""
+    said = {route.model.is_loaded for route in routes}
+    return True if True in said else False if False in said else None
 
 
 def _matches(name: str, globs: Iterable[str]) -> bool:

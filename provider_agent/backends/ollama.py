@@ -30,8 +30,8 @@ _KEPT: Final = "15m"
 """How long a model stays that is kept warm. Finite: an agent that is gone must not hold memory for ever."""
 
 _RENEWED_BELOW_S: Final = 120.0
-"""As late as possible: a renewal loads a model anew that a client has with another context window, which is no
-harm once it has been idle for minutes."""
+"""As late as possible: a renewal loads a model anew that a client has with another context window, which does
+no harm once it has been idle for minutes."""
 
 
 class OllamaBackend(OpenAIBackend):
@@ -85,9 +85,10 @@ class OllamaBackend(OpenAIBackend):
         """A request without a prompt loads the model, or says only how long it is to stay."""
         if await self._stays(model.model_id):
             return
-        asked: dict[str, object] = {"model": model.model_id, "keep_alive": _KEPT}
-        asked |= {"input": []} if model.is_embedding else {"stream": False}
-        path = OLLAMA_EMBED if model.is_embedding else OLLAMA_GENERATE
+        path, name, nothing = OLLAMA_GENERATE, "prompt", ""
+        if model.is_embedding:
+            path, name, nothing = OLLAMA_EMBED, "input", ""
+        asked = {"model": model.model_id, name: nothing, "keep_alive": _KEPT, "stream": False}
         await self._demand(path, msgspec.json.encode(asked), within_s=within_s)
 
     async def _stays(self, name: str) -> bool:

@@ -241,6 +241,90 @@ def test_priority_goes_before_load() -> None:
     assert names(with_room(routes, lambda route: (3, 3) if route.backend is a else (0, 0))) == ["a", "b"]
 
 
+def loaded(
+    name: str, is_loaded: bool | None, *, priority: int = 100, max_concurrent: int | None = None
+) -> ScriptedBackend:
+    backend = ScriptedBackend(name=name, priority=priority, max_concurrent=max_concurrent)
+    backend.models = (BackendModel("m", frozenset({CHAT}), is_loaded=is_loaded),)
+    return backend
+
+
+@pytest.mark.parametrize("warm", [True, None])
+def test_warmth_goes_before_load(warm: bool | None) -> None:
+    """Field note 72: a cold engine that is idle answers in minutes, a busy one in seconds."""
+    cold, other = loaded("cold", False), loaded("other", warm, max_concurrent=4)
+    routes = table(cold, other).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    assert names(with_room(routes, lambda route: (3, 3) if route.backend is other else (0, 0))) == [
+        "other",
+        "cold",
+    ]
+
+
+def test_a_cold_engine_gets_the_job_when_the_warm_one_is_full() -> None:
+    """It is loaded then, and shares the load from the next look on."""
+    cold, warm = loaded("cold", False), loaded("warm", True, max_concurrent=4)
+    routes = table(cold, warm).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    assert names(with_room(routes, lambda route: (4, 4) if route.backend is warm else (0, 0))) == ["cold"]
+
+
+def test_priority_goes_before_warmth() -> None:
+    """The operator's order is not for an engine to change."""
+    first, second = loaded("first", False, priority=1), loaded("second", True, priority=2)
+    routes = table(second, first).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    assert names(with_room(routes, nothing_runs)) == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("said", "warm"),
+    [
+        ([True], True),
+        ([False], False),
+        ([None], None),
+        ([False, None, True], True),
+        ([None, False], False),
+        ([None, None], None),
+    ],
+)
+def test_a_model_is_warm_where_one_engine_has_it_in_memory(
+    said: list[bool | None], warm: bool | None
+) -> None:
+    """That one gets the next job; so a coordinator may prefer this agent."""
+    (offer,) = table(*(loaded(f"e{number}", each) for number, each in enumerate(said))).offers
+
+    assert offer.warm is warm
+
+
+def test_a_warm_engine_that_takes_no_job_now_warms_no_offer() -> None:
+    """The job would go to the other one."""
+    entries = [
+        CatalogEntry(each, each.models, healthy=True) for each in (loaded("a", True), loaded("b", False))
+    ]
+    (offer,) = RoutingTable(Catalog(tuple(entries)), Policy(), open_keys={("a", "m")}).offers
+
+    assert offer.warm is False
+
+
+def test_an_offer_that_became_warm_is_another_one() -> None:
+    """It is announced as any change is."""
+    assert table(loaded("a", True)).fingerprint != table(loaded("a", False)).fingerprint
+
+
+def test_routes_are_found_by_the_globs_of_public_names() -> None:
+    """Each once, whatever its aliases; what is hidden is not found."""
+    a, b = ScriptedBackend(name="a", models=["m", "n", "secret"]), ScriptedBackend(name="b", models=["m"])
+    found = table(a, b, policy=Policy(aliases={"nice": "m"}, hide=("secret",))).routes_named
+
+    assert [route.key for route in found(["nice", "m*"])] == [("a", "m"), ("b", "m")]
+    assert [route.key for route in found(["*"])] == [("a", "m"), ("b", "m"), ("a", "n")]
+    assert found(["secret"]) == found([]) == ()
+
+
 def test_a_full_backend_is_left_out() -> None:
     """Its own limit counts, whatever the agent's is."""
     a, b = ScriptedBackend(name="a", max_concurrent=1), ScriptedBackend(name="b")

@@ -140,7 +140,7 @@ async def test_a_model_is_loaded_without_a_prompt(backend: OllamaBackend, engine
     await backend.keep_warm(BackendModel("tiny", frozenset()), within_s=5)
 
     assert [(each.path, each.json()) for each in engine.posts] == [
-        ("/api/generate", {"model": "tiny", "keep_alive": "15m", "stream": False})
+        ("/api/generate", {"model": "tiny", "prompt": "", "keep_alive": "15m", "stream": False})
     ]
 
 
@@ -151,7 +151,7 @@ async def test_a_model_that_only_embeds_is_loaded_by_nothing_to_embed(
     engine.pages.update(engine_pages.ollama(loaded=False))
     await backend.keep_warm(BackendModel("tiny", frozenset(), is_embedding=True), within_s=5)
 
-    assert [(each.path, each.json()["input"]) for each in engine.posts] == [("/api/embed", [])]
+    assert [(each.path, each.json()["input"]) for each in engine.posts] == [("/api/embed", "")]
 
 
 @pytest.mark.parametrize(
