@@ -55,7 +55,7 @@ def made_of(transcript: Transcript, pieces: list[bytes]) -> tuple[bytes, Usage, 
 
 
 def prefixes(transcript: Transcript) -> Iterator[bytes]:
-    """All that lack a part of what says that the answer is whole: the last finish_reason, else the last byte."""
+    """All that lack a part of what says that it is whole: the last finish_reason, else the last byte."""
     body = transcript.body.rstrip()
     reason = body.rfind(b'"finish_reason"')
     for size in range(len(body) if reason < 0 else reason):
