@@ -136,6 +136,7 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     max_tokens_per_minute: Positive | None = None
     max_job_bytes: Annotated[int, Meta(ge=1024, le=MAX_JOB_BYTES)] = 32 * 1024 * 1024
     max_output_tokens: Positive | None = None
+    allow_remote_media: bool = False
     backpressure_timeout_s: Wait = 30.0
     first_byte_timeout_s: Wait = 600.0
     idle_timeout_s: Wait = 120.0

@@ -84,6 +84,7 @@ class Call(NamedTuple):
         first_byte_timeout_s: from the request to the first byte of the answer's body.
         idle_timeout_s: between two reads after that.
         max_output_tokens: the operator's limit for the length of an answer, if there is one.
+        allow_remote_media: whether the engine may be made to fetch pictures and the like.
     """
 
     endpoint: str
@@ -93,6 +94,7 @@ class Call(NamedTuple):
     first_byte_timeout_s: float
     idle_timeout_s: float
     max_output_tokens: int | None = None
+    allow_remote_media: bool = False
 
 
 class Usage(NamedTuple):

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from provider_agent.backends.base import BadRequest, Call
+from provider_agent.backends.media import remote_member
 
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
@@ -21,6 +22,11 @@ OLLAMA_EMBED: Final = "/api/embed"
 _COUNTS_IF_ASKED: Final = frozenset({CHAT, COMPLETIONS})
 _STREAMS_IF_ASKED: Final = _COUNTS_IF_ASKED | {RESPONSES, MESSAGES}
 _STREAMS_UNLESS_FORBIDDEN: Final = frozenset({OLLAMA_CHAT, OLLAMA_GENERATE})
+
+_EDITED: Final = frozenset({
+    "model", "stream", "stream_options", "options",
+    "max_tokens", "max_completion_tokens", "max_output_tokens",
+})  # fmt: skip
 
 _COUNTED: Final = Raw(b'{"include_usage":true}')
 
@@ -53,13 +59,18 @@ def prepare(call: Call) -> EngineRequest:
     2. A body that does not say `stream` gets the job's, where the engine's default might differ.
     3. A streamed OpenAI answer is asked to count its tokens.
     4. Where the operator limits the length of answers, a longer one is asked for at that length.
+    5. Engines in Go read `Model` for `model`: another spelling of what is edited here does not leave.
 
-    Raises BadRequest for a body that is no JSON object.
+    Raises BadRequest for a body that is no JSON object, and for one that would make the engine fetch media.
     """
     try:
         members = _members.decode(call.body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise BadRequest("the request body is not a JSON object") from None
+    if not call.allow_remote_media:
+        _refuse_remote_media(call.body)
+    for name in [name for name in members if name not in _EDITED and name.casefold() in _EDITED]:
+        del members[name]  # 5
     members["model"] = Raw(_encode(call.model))  # 1
     is_streamed = _settle_stream(members, call)  # 2
     if call.max_output_tokens is not None:
@@ -67,6 +78,18 @@ def prepare(call: Call) -> EngineRequest:
     drops_usage = is_streamed and call.endpoint in _COUNTS_IF_ASKED and _ask_for_usage(members)  # 3
     choices = _choices(members) * (_prompts(members) if call.endpoint == COMPLETIONS else 1)
     return EngineRequest(_encode(members), is_streamed, drops_usage, choices, call.endpoint == RERANK)
+
+
+def _refuse_remote_media(body: bytes) -> None:
+    try:
+        name = remote_member(body)
+    except ValueError:
+        raise BadRequest("the request body is no JSON that can be searched for remote media") from None
+    if name is not None:
+        raise BadRequest(
+            f"`{name}` names media by its address, and this agent lets no engine fetch anything; "
+            "send the data itself, as a data URL (data:image/png;base64,…)"
+        )
 
 
 def _settle_stream(members: dict[str, Raw], call: Call) -> bool:
@@ -101,6 +124,8 @@ def _ask_for_usage(members: dict[str, Raw]) -> bool:
 
 
 def _limit_output(members: dict[str, Raw], endpoint: str, limit: int) -> None:
+    if "n_predict" in members:  # llama.cpp's own name, which it puts before all others
+        members["n_predict"] = _at_most(members, "n_predict", limit)
     if endpoint == RESPONSES:
         members["max_output_tokens"] = _at_most(members, "max_output_tokens", limit)
     elif endpoint == MESSAGES:

@@ -197,6 +197,10 @@ def test_every_other_member_arrives(members: dict[str, object]) -> None:
         (EMBEDDINGS, {}, {}),
         (RESPONSES, {"max_output_tokens": 700}, {"max_output_tokens": 100}),
         (MESSAGES, {"max_tokens": 700}, {"max_tokens": 100}),
+        (CHAT, {"max_tokens": 7, "n_predict": -1}, {"max_tokens": 7, "n_predict": 100}),
+        (RESPONSES, {"n_predict": 5}, {"max_output_tokens": 100, "n_predict": 5}),
+        (OLLAMA_CHAT, {"Options": {"num_predict": -1}}, {"options": {"num_predict": 100}}),
+        (CHAT, {"MAX_TOKENS": 700}, {"max_tokens": 100}),
     ],
 )
 def test_the_operators_limit_shortens_what_is_asked_for_and_nothing_else(
@@ -215,3 +219,39 @@ def test_the_operators_limit_shortens_what_is_asked_for_and_nothing_else(
     sent = json.loads(prepare(call).body)
 
     assert {name: value for name, value in sent.items() if name not in ("model", "stream")} == expected
+
+
+@pytest.mark.parametrize("name", ["Model", "MODEL", "mod\\u0045l"])
+def test_another_spelling_of_the_model_does_not_reach_an_engine_that_reads_it(name: str) -> None:
+    """Engines in Go look for `model` in any case, and take the last one (field note 24)."""
+    body = f'{{"model":"a","messages":[],"{name}":"secret-big-one"}}'.encode()
+
+    assert json.loads(prepared(body, OLLAMA_CHAT).body) == {"model": "routed", "messages": []}
+
+
+PICTURE = b'{"messages":[{"content":[{"type":"image_url","image_url":{"url":"http://10.0.0.1/"}}]}]}'
+
+
+def test_a_picture_by_its_address_is_refused_with_what_to_do() -> None:
+    """The engine would fetch it from inside the operator's network."""
+    with pytest.raises(BadRequest) as refused:
+        prepared(PICTURE)
+
+    assert "`image_url` names media by its address" in refused.value.message
+    assert "send the data itself, as a data URL" in refused.value.message
+    assert "10.0.0.1" not in refused.value.message
+
+
+def test_a_picture_by_its_address_passes_where_the_operator_allows_it() -> None:
+    """It is then sent as it came."""
+    call = Call(CHAT, "m", PICTURE, False, first_byte_timeout_s=1, idle_timeout_s=1, allow_remote_media=True)
+
+    assert PICTURE[1:-1] in prepare(call).body
+
+
+def test_what_cannot_be_searched_for_pictures_is_refused() -> None:
+    """No recursion brings the agent down, and no picture hides below one."""
+    deep = b'{"a":' * 5_000 + PICTURE + b"}" * 5_000
+
+    with pytest.raises(BadRequest):
+        prepared(deep)
