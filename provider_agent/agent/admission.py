@@ -23,6 +23,7 @@ class ExecutorLimits:
     backpressure_timeout_s: float = 30.0
     max_tokens_per_minute: int | None = None
     max_output_tokens: int | None = None
+    allow_remote_media: bool = False
 
 
 class Situation(NamedTuple):
@@ -44,7 +45,7 @@ class Situation(NamedTuple):
 def admit(
     job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation
 ) -> tuple[Route, ...] | Refusal:
-    """The routes that are free for the job; permanent reasons against it before passing ones (I7)."""
+    """The job's routes, a free one first; permanent reasons against it before passing ones (I7)."""
     routes = table.routes(job.model_id, job.path)
     if isinstance(routes, Refusal):
         return routes
@@ -69,15 +70,16 @@ def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situat
 
 
 def _free_of(routes: tuple[Route, ...], now: Situation) -> tuple[Route, ...] | Refusal:
-    """The free ones, or why there is none: where all are blocked, what passes first."""
+    """The free ones before the others, or why none is free: where all are blocked, what passes first."""
     blocks = [now.block(route) for route in routes]
     unblocked = routes if not any(blocks) else tuple(each for each in routes if not now.block(each))
     if not unblocked:
         why = min(filter(None, blocks), key=lambda block: block.wait_s)
         return Refusal(why.code, why.message, retry_after_ms=_milliseconds(why.wait_s))
-    return free_routes(unblocked, now.running) or Refusal(
-        ErrorCode.OUT_OF_CAPACITY, "all slots for this model are taken"
-    )
+    free = free_routes(unblocked, now.running)
+    if not free:
+        return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots for this model are taken")
+    return free if len(free) == len(routes) else free + tuple(each for each in routes if each not in free)
 
 
 def free_routes(routes: tuple[Route, ...], running: Collection[RunningJob]) -> tuple[Route, ...]:

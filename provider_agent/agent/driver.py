@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Coroutine
 
 from provider_agent.agent.admission import ExecutorLimits, free_routes
 from provider_agent.agent.breaker import Breaker
-from provider_agent.agent.failover import alternatives
+from provider_agent.agent.failover import OthersAreFull, alternatives
 from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.routing import Route
-from provider_agent.backends.base import BackendError, BackendUnreachable, Call, Reply
+from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound, Reply
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import Job, JobStarted, Outcome
 from provider_agent.telemetry.logs import get_logger
@@ -17,7 +17,11 @@ log = get_logger(__name__)
 
 
 class Driver:
-    """How jobs are driven in this process."""
+    """How jobs are driven in this process.
+
+    Attributes:
+        limits: the present ones; a job that has begun keeps its own.
+    """
 
     def __init__(
         self,
@@ -27,13 +31,15 @@ class Driver:
         running: Callable[[], Collection[RunningJob]],
         breaker: Breaker,
         on_unreachable: Callable[[str], None],
+        on_missing: Callable[[str], None],
     ) -> None:
-        """`running` gives what runs at present; `on_unreachable` is told the name of such a backend."""
-        self._limits = limits
+        """`running` gives what runs at present; the last two are told the name of such a backend."""
+        self.limits = limits
         self._clock = clock
         self._running = running
         self._breaker = breaker
         self._on_unreachable = on_unreachable
+        self._on_missing = on_missing
 
     def outcome(self, running: RunningJob) -> Coroutine[None, None, Outcome]:
         """Run the job to its end, or to its deadline."""
@@ -76,9 +82,9 @@ class Driver:
                 await self._relay(running, routes[0])
             except BackendError as error:
                 self._note(running.route, error)
-                routes = self._left(routes, error) if running.pump.first_byte_s is None else ()
-                if not routes:
+                if running.pump.first_byte_s is not None:
                     raise
+                routes = self._left(routes, error)
                 log.info(
                     "job_moved", job_id=running.job.job_id, code=error.code.value, to=routes[0].backend.name
                 )
@@ -90,11 +96,18 @@ class Driver:
         self._breaker.failed(route, error)
         if isinstance(error, BackendUnreachable):
             self._on_unreachable(route.backend.name)
+        elif isinstance(error, ModelNotFound):
+            self._on_missing(route.backend.name)
 
     def _left(self, routes: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:
-        """Where the job may go on after this, the best first."""
-        others = alternatives(routes, error)
-        return free_routes(tuple(each for each in others if not self._breaker.block(each)), self._running())
+        """Where the job may go on after this, the best first. Raises BackendError when it cannot."""
+        others = tuple(each for each in alternatives(routes, error) if not self._breaker.block(each))
+        if not others:
+            raise error
+        free = free_routes(others, self._running())
+        if not free:
+            raise OthersAreFull("an engine failed, and the others with this model are full") from error
+        return free
 
     async def _relay(self, running: RunningJob, route: Route) -> None:
         running.opened_s = self._clock()
@@ -105,7 +118,7 @@ class Driver:
 
     def _call(self, job: Job, route: Route) -> Call:
         first_byte_ms, idle_ms = job.first_byte_timeout_ms, job.idle_timeout_ms
-        limits = self._limits
+        limits = self.limits
         return Call(
             endpoint=job.path,
             model=route.model.model_id,
@@ -114,6 +127,7 @@ class Driver:
             first_byte_timeout_s=first_byte_ms / 1000 if first_byte_ms else limits.first_byte_timeout_s,
             idle_timeout_s=idle_ms / 1000 if idle_ms else limits.idle_timeout_s,
             max_output_tokens=limits.max_output_tokens,
+            allow_remote_media=limits.allow_remote_media,
         )
 
 

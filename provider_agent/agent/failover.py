@@ -1,6 +1,6 @@
 """What an engine's failure means: for the job, which may try elsewhere, and for its route; pure."""
 
-from typing import Final
+from typing import ClassVar, Final
 
 from provider_agent.agent.circuit import Block
 from provider_agent.agent.routing import Route
@@ -20,6 +20,7 @@ from provider_agent.backends.base import (
     StreamFailed,
     StreamTruncated,
 )
+from provider_agent.protocol.errors import ErrorCode
 
 _ELSEWHERE: Final = (
     BackendUnreachable,
@@ -59,6 +60,12 @@ _WHY_IT_RESTS: Final = {
     BackendLoading: "the engine is loading the model or busy",
 }
 """In words of ours: those of the engine were meant for one client."""
+
+
+class OthersAreFull(BackendError):
+    """An engine failed before the first byte, and those that could stand in have no slot free yet."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.OUT_OF_CAPACITY
 
 
 def alternatives(routes: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:

@@ -71,7 +71,7 @@ class RunningJob:
 
     Attributes:
         lane: its way out, whichever session there is.
-        routes: where it may run, in order.
+        routes: where it may run, in order; not all of them had a slot free when it came.
         route: where it runs now.
         stopping: why it is being stopped, once it is.
         is_wanted: whether anybody will be told of its end.

@@ -112,7 +112,7 @@ async def test_a_shortage_of_ours_is_not_held_against_the_backend() -> None:
 
 
 async def test_a_backend_that_is_full_by_then_is_no_second_choice() -> None:
-    """The limit of a backend holds whatever became of the others; the coordinator may ask elsewhere."""
+    """Its limit holds whatever became of the others; the coordinator lets the job wait, or asks elsewhere."""
     gate = asyncio.Event()
     dead = ScriptedBackend(name="a", refuses=BackendUnreachable("down"))
     small = ScriptedBackend(gate, name="b", max_concurrent=1)
@@ -123,8 +123,23 @@ async def test_a_backend_that_is_full_by_then_is_no_second_choice() -> None:
         gate.set()
         await bench.settle()
 
-    assert bench.line.codes() == ["backend_unreachable", "done"]
+    assert bench.line.codes() == ["out_of_capacity", "done"]
+    assert bench.dead == ["a"]
     assert small.most_open == 1
+
+
+async def test_a_job_for_the_last_free_slot_of_an_engine_that_is_gone_waits_for_the_others() -> None:
+    """The others were full when it came; its client need not hear of the dead one (field note 25)."""
+    gate = asyncio.Event()
+    dead = ScriptedBackend(name="a", priority=2, refuses=BackendUnreachable("down"))
+    small = ScriptedBackend(gate, name="b", priority=1, max_concurrent=1)
+    async with executing(dead, small) as bench:
+        bench.submit(job("on b"), job("on a"))
+        await bench.settle()
+        gate.set()
+        await bench.settle()
+
+    assert bench.line.codes() == ["out_of_capacity", "done"]
 
 
 async def test_the_last_backends_failure_is_the_jobs() -> None:

@@ -84,8 +84,8 @@ class _Process:
 class LlamaServer(_Process):
     """llama.cpp's server with one of the models that `prepare.sh` made; may be started again on its port."""
 
-    def __init__(self, folder: Path, alias: str, *flags: str, model: str = "tiny") -> None:
-        super().__init__(f"llama-{alias}", folder)
+    def __init__(self, folder: Path, alias: str, *flags: str, model: str = "tiny", name: str = "") -> None:
+        super().__init__(f"llama-{name or alias}", folder)
         self.alias = alias
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
