@@ -150,3 +150,49 @@ class BackendThatClosesLate(ScriptedBackend):
 
     async def close(self) -> None:
         await asyncio.shield(self.closed.wait())
+
+
+class BackendThatLoads(ScriptedBackend):
+    """Has some of its models in memory, and loads what it is asked to keep warm.
+
+    Attributes:
+        asked: what it was asked to keep warm, in order.
+        fails: raised instead of loading.
+        ready: loading waits for it.
+        room: so many models fit; the first to come is the first to leave.
+    """
+
+    def __init__(self, *models: str, name: str = "loads", loaded: Sequence[str] = (), room: int = 9) -> None:
+        super().__init__(name=name, models=models)
+        self.asked: list[str] = []
+        self.fails: Exception | None = None
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.room = room
+        self._news = asyncio.Event()
+        self._loaded: list[str] = []
+        self.have(*loaded)
+
+    def have(self, *models: str) -> None:
+        """These are in memory now."""
+        self._loaded = list(models)
+        self.models = tuple(
+            BackendModel(each.model_id, each.endpoints, is_loaded=each.model_id in models)
+            for each in self.models
+        )
+
+    async def keep_warm(self, model: BackendModel, *, within_s: float) -> None:
+        del within_s
+        self.asked.append(model.model_id)
+        self._news.set()
+        await self.ready.wait()
+        if self.fails is not None:
+            raise self.fails
+        others = [each for each in self._loaded if each != model.model_id]
+        self.have(*[*others, model.model_id][-self.room :])
+
+    async def was_asked(self, times: int) -> None:
+        """Wait until it was asked so often in all."""
+        while len(self.asked) < times:
+            self._news.clear()
+            await self._news.wait()
