@@ -14,10 +14,23 @@ DEFAULT_PORT = 8123
 
 
 class Api(StrEnum):
-    """Which engine it looks like."""
+    """Which engine family it speaks like."""
 
     openai = "openai"
+    vllm = "vllm"
+    sglang = "sglang"
+    llamacpp = "llamacpp"
+    llamacpp_router = "llamacpp-router"
+    llamafile = "llamafile"
+    lmstudio = "lmstudio"
     ollama = "ollama"
+    tgi = "tgi"
+    localai = "localai"
+    koboldcpp = "koboldcpp"
+    jan = "jan"
+    docker = "docker"
+    transformers = "transformers"
+    remote = "remote"
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +47,12 @@ def simulate(
         typer.Option(metavar="NAME", help="What to offer; may be given more than once."),
     ] = None,
     api: Annotated[
-        Api, typer.Option(help="`openai` serves /v1/*, `ollama` serves /api/* as well.")
+        Api,
+        typer.Option(
+            "--api",
+            "--engine",
+            help="Which engine it speaks like: pages, endpoints and habits; `openai` is nobody special.",
+        ),
     ] = Api.openai,
     tokens_per_second: Annotated[
         float, typer.Option(min=0, metavar="N", help="Of each answer; 0 is as fast as possible.")
@@ -43,6 +61,15 @@ def simulate(
         float, typer.Option(min=0, metavar="N", help="From the request to the first token.")
     ] = 200.0,
     slots: Annotated[int, typer.Option(min=1, metavar="N", help="Answers at a time; others wait.")] = 4,
+    load_s: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="How long loading takes: of each cold model at its first request, or of the engine at its "
+            "start, as the engine does it.",
+        ),
+    ] = 0.0,
     context_window: Annotated[int, typer.Option(min=1, metavar="TOKENS", help="Prompt and answer.")] = 32_768,
     fail_with: Annotated[
         list[str] | None,
@@ -73,6 +100,7 @@ def simulate(
         pace=Pace(first_token_ms / 1000, tokens_per_second),
         slots=slots,
         context_window=context_window,
+        load_s=load_s,
         failures=failures,
     )
     try:

@@ -6,7 +6,10 @@ from typing import Literal
 from provider_agent.simulator.failures import Failures
 from provider_agent.simulator.pacing import Pace
 
-Api = Literal["openai", "ollama"]
+Api = Literal[
+    "openai", "vllm", "sglang", "llamacpp", "llamacpp-router", "llamafile", "lmstudio", "ollama", "tgi",
+    "localai", "koboldcpp", "jan", "docker", "transformers", "remote",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +18,11 @@ class SimulatorConfig:
 
     Attributes:
         port: 0 for any free one.
-        api: `openai` serves `/v1/*`; `ollama` serves `/api/*` as well.
+        api: which engine family it speaks like; `openai` is nobody special.
         pace: speed of each answer; slots do not share it.
-        slots: answers made at the same time; more requests wait.
+        slots: answers made at the same time; more requests wait, or are refused as the family does.
+        load_s: how long it takes to load a model: of engines that load on demand, each is cold at first and
+            its first request waits; the others answer 503, or do not listen, so long after the start.
         context_window: in tokens, prompt and answer together.
         failures: what goes wrong in every answer; a request's header adds to it.
     """
@@ -28,5 +33,6 @@ class SimulatorConfig:
     models: tuple[str, ...] = ("simulated-7b",)
     pace: Pace = Pace()  # noqa: RUF009 - frozen
     slots: int = 4
+    load_s: float = 0.0
     context_window: int = 32_768
     failures: Failures = Failures()  # noqa: RUF009 - frozen

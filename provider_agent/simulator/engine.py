@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 
 from provider_agent.simulator.config import SimulatorConfig
+from provider_agent.simulator.dialects.base import Dialect
 from provider_agent.simulator.failures import HEADER, Failures, UnknownFailure
 from provider_agent.simulator.forms import Form, Timing
+from provider_agent.simulator.memory import Memory
 from provider_agent.simulator.pacing import Clock, Sleep, paced
 from provider_agent.simulator.slots import Slots
 from provider_agent.simulator.task import Answer, BadTask, Task, compose
@@ -28,6 +30,7 @@ class _Exchange:
     form: Form
     answer: Answer
     failures: Failures
+    is_streamed: bool
 
     @property
     def breaks(self) -> bool:
@@ -44,31 +47,63 @@ class Engine:
     """The part that all APIs share.
 
     Attributes:
+        models: their names, as the dialect spells them.
         slots: where answers are made.
+        memory: which models are loaded.
     """
 
     def __init__(
-        self, config: SimulatorConfig, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep
+        self,
+        config: SimulatorConfig,
+        dialect: Dialect,
+        *,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._config = config
         self._clock = clock
         self._sleep = sleep
-        self.slots = Slots(config.slots)
+        self._hangs_up = dialect.hangs_up
+        self._starts_s = clock() + (config.load_s if dialect.loads == "answering 503" else 0.0)
+        self.models = tuple(map(dialect.name_of, config.models))
+        self.slots = Slots(config.slots, dialect.most_waiting)
+        load_s = config.load_s if dialect.loads == "on demand" else 0.0
+        self.memory = Memory(self.models, load_s=load_s, keep_s=dialect.keep_s, clock=clock, sleep=sleep)
 
-    async def serve(self, request: web.Request, task: Task, form: Form) -> web.StreamResponse:
+    @property
+    def is_starting(self) -> bool:
+        """It listens, and cannot answer anything yet."""
+        return self._clock() < self._starts_s
+
+    async def serve(
+        self, request: web.Request, model: str, task: Task, form: Form, *, keep_s: float | None = None
+    ) -> web.StreamResponse:
         """Answer one request. Being cancelled (the client left) frees the slot at once.
 
-        Raises BadTask before anything was sent.
+        `model` is its name in the memory, and `keep_s` how long it stays there after this, if the request
+        says so. Raises BadTask or TooManyWait before anything was sent.
         """
         answer = compose(task, self._config.context_window)
-        exchange = _Exchange(request, form, answer, self._ordered_failures(request))
-        async with self.slots.one():
+        failures = self._ordered_failures(request)
+        exchange = _Exchange(request, form, answer, failures, task.stream)
+        return await self._serve(exchange, model, keep_s)
+
+    async def serve_body(
+        self, request: web.Request, model: str, form: Form, *, keep_s: float | None = None
+    ) -> web.StreamResponse:
+        """The same for an answer that is not made of tokens."""
+        failures = self._ordered_failures(request)
+        exchange = _Exchange(request, form, Answer((), 0, "stop"), failures, is_streamed=False)
+        return await self._serve(exchange, model, keep_s)
+
+    async def _serve(self, exchange: _Exchange, model: str, keep_s: float | None) -> web.StreamResponse:
+        async with self.memory.using(model, keep_s), self.slots.one():
             if exchange.failures.slow_headers:
                 await self._sleep(exchange.failures.slow_headers / 1000)
-            instead = _instead_of_answer(exchange, task)
+            instead = _instead_of_answer(exchange)
             if instead is not None:
                 return instead
-            return await (self._stream if task.stream else self._whole)(exchange)
+            return await (self._stream if exchange.is_streamed else self._whole)(exchange)
 
     def _ordered_failures(self, request: web.Request) -> Failures:
         try:
@@ -89,6 +124,8 @@ class Engine:
             return response
         marked = not exchange.failures.no_done
         await response.write_eof(waiting + form.end(exchange.answer, self._timing(start_s), marked=marked))
+        if self._hangs_up and exchange.request.transport is not None:
+            exchange.request.transport.close()
         return response
 
     async def _whole(self, exchange: _Exchange) -> web.StreamResponse:
@@ -122,7 +159,7 @@ def _stream_headers(form: Form) -> dict[str, str]:
     }
 
 
-def _instead_of_answer(exchange: _Exchange, task: Task) -> web.Response | None:
+def _instead_of_answer(exchange: _Exchange) -> web.Response | None:
     """An order that leaves nothing of the answer: 1. a status, 2. a page, 3. nothing at all."""
     failures = exchange.failures
     if failures.status is not None:  # 1
@@ -131,7 +168,7 @@ def _instead_of_answer(exchange: _Exchange, task: Task) -> web.Response | None:
     if failures.html:  # 2
         return web.Response(text=_HTML, content_type="text/html")
     if failures.empty:  # 3
-        kind = exchange.form.stream_type if task.stream else JSON
+        kind = exchange.form.stream_type if exchange.is_streamed else JSON
         return web.Response(body=b"", headers={hdrs.CONTENT_TYPE: kind})
     return None
 

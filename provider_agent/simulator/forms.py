@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from provider_agent.simulator.style import Error
 from provider_agent.simulator.task import Answer
 
 
@@ -44,6 +45,36 @@ class Form(Protocol):
     def whole(self, answer: Answer, timing: Timing, /) -> bytes:
         """The answer in one JSON body."""
         ...
+
+
+class BodyForm:
+    """An answer that is never streamed, such as of embeddings: the body is given."""
+
+    stream_type: ClassVar[str] = "application/json"
+
+    def __init__(self, body: Any, error: Error) -> None:
+        self._body = body
+        self._error = error
+
+    def begin(self) -> bytes:
+        return b""
+
+    def piece(self, token: str) -> bytes:
+        del token
+        return b""
+
+    def end(self, _answer: Answer, _timing: Timing, /, *, marked: bool) -> bytes:
+        del marked
+        return b""
+
+    def error(self, message: str) -> bytes:
+        return self.refusal(500, message)
+
+    def refusal(self, status: int, message: str, /) -> bytes:
+        return to_json(self._error(status, message))
+
+    def whole(self, _answer: Answer, _timing: Timing, /) -> bytes:
+        return to_json(self._body)
 
 
 def to_json(value: Any) -> bytes:

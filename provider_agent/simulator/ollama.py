@@ -3,9 +3,10 @@
 Durations are nanoseconds. A tool is never called: this API cannot demand one.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from provider_agent.simulator import text
@@ -13,14 +14,11 @@ from provider_agent.simulator.forms import Timing, to_json
 from provider_agent.simulator.openai_tasks import content_text, stops_of
 from provider_agent.simulator.task import Answer, BadTask, Task
 
-VERSION = "0.12.0"
-"""What the API is shaped after, not what is running."""
-
 Endpoint = Literal["chat", "generate"]
 Json = Mapping[str, Any]
 
-_FOREVER = "2318-01-01T00:00:00Z"
-_SIZE_BYTES = 4_000_000_000
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PART = r"(\d+(?:\.\d*)?)(h|ms|m|s|us|µs|ns)"
 
 
 def read_chat(body: Json) -> Task:
@@ -38,6 +36,24 @@ def read_generate(body: Json) -> Task:
     if not all(isinstance(part, str) for part in parts):
         raise BadTask("system and prompt must be texts")
     return _read(body, "\n".join(parts))
+
+
+def keep_s(body: Json) -> float | None:
+    """`keep_alive`: how long the model stays after this; None when it is left out. Raises BadTask.
+
+    A number of seconds, or a duration of Go's such as `1h30m`; a negative one is for good.
+    """
+    said = body.get("keep_alive")
+    if said is None:
+        return None
+    if isinstance(said, str):
+        sign, digits = (-1.0, said[1:]) if said.startswith("-") else (1.0, said)
+        if not re.fullmatch(f"(?:{_PART})+", digits):
+            raise BadTask(f"time: invalid duration {said[:40]!r}")
+        said = sign * sum(float(number) * _UNITS_S[unit] for number, unit in re.findall(_PART, digits))
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        raise BadTask("keep_alive must be a number of seconds or a duration")
+    return float(said) if said >= 0 else math.inf
 
 
 def normal_name(model: str) -> str:
@@ -88,33 +104,6 @@ class OllamaForm:
         return to_json({**self._base, **content, **fields}) + b"\n"
 
 
-def tags(models: Sequence[str], now: datetime) -> dict[str, Any]:
-    """`/api/tags`: what is on disk."""
-    return {"models": [{**_card(model), "modified_at": now.isoformat()} for model in models]}
-
-
-def loaded(models: Sequence[str], context_window: int) -> dict[str, Any]:
-    """`/api/ps`: what is in memory; here everything, and for good."""
-    more = {"expires_at": _FOREVER, "size_vram": _SIZE_BYTES, "context_length": context_window}
-    return {"models": [{**_card(model), **more} for model in models]}
-
-
-def show(model: str, context_window: int) -> dict[str, Any]:
-    """`/api/show`: one model."""
-    info = {
-        "general.architecture": "simulated",
-        "general.parameter_count": 7_000_000_000,
-        "simulated.context_length": context_window,
-        "simulated.embedding_length": 64,
-    }
-    return {
-        "details": _card(model)["details"],
-        "model_info": info,
-        "capabilities": ["completion"],
-        "modified_at": datetime.now(UTC).isoformat(),
-    }
-
-
 def _read(body: Json, prompt: str) -> Task:
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise BadTask("model is required")
@@ -156,17 +145,3 @@ def _numbers(answer: Answer, timing: Timing) -> dict[str, int]:
         "eval_duration": timing.total_ns - timing.first_token_ns,
     }
     return {name: number for name, number in numbers.items() if number}
-
-
-def _card(model: str) -> dict[str, Any]:
-    name = normal_name(model)
-    details = {
-        "parent_model": "",
-        "format": "gguf",
-        "family": "simulated",
-        "families": ["simulated"],
-        "parameter_size": "7B",
-        "quantization_level": "Q4_K_M",
-    }
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    return {"name": name, "model": name, "size": _SIZE_BYTES, "digest": digest, "details": details}

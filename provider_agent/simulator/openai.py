@@ -1,155 +1,133 @@
-"""OpenAI's API: answers written in the shape of vLLM and llama.cpp; knows no HTTP server."""
+"""OpenAI's API: answers written in the style of an engine family; knows no HTTP server and no family."""
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from provider_agent.simulator import text
 from provider_agent.simulator.forms import Timing, to_json
+from provider_agent.simulator.style import PLAIN, Json, Style
 from provider_agent.simulator.task import Answer, PromptTooLong, Task
 
 DONE = b"data: [DONE]\n\n"
-
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
-
-Json = Mapping[str, Any]
+_HOLE = "\0"
+_NS_PER_MS = 1e6
 
 
-class _OpenAiForm:
-    """What is the same at every endpoint."""
+class _OpenAiForm(ABC):
+    """What is the same at both endpoints."""
 
     stream_type: ClassVar[str] = "text/event-stream; charset=utf-8"
 
+    def __init__(self, task: Task, base: Json, chunk_type: str, style: Style) -> None:
+        self._task = task
+        self._style = style
+        self._base = {**base, **style.members}
+        self._chunk_base = {**self._base, "object": chunk_type}
+        self._before, self._after = self._event(self._saying(_HOLE)).split(to_json(_HOLE))
+
+    def piece(self, token: str) -> bytes:
+        """An event that was cut open where its token goes: a token costs two concatenations."""
+        return self._before + text.quoted(token) + self._after
+
+    def end(self, answer: Answer, timing: Timing, /, *, marked: bool) -> bytes:
+        counted: Json = {}
+        if self._task.include_usage or self._style.counts_unasked:
+            counted = self._counts(answer, timing)
+        beside = counted if self._style.usage == "finish" else {}
+        parts = [self._event(self._saying(None), self._finish(answer), **beside)]
+        if counted and self._style.usage == "event":
+            parts.append(sse({**self._chunk_base, "choices": [], **counted}))
+        elif counted and self._style.usage == "delta":
+            parts.append(self._event(self._saying(""), **counted))
+        return b"".join(parts) + (DONE if marked and self._style.is_marked else b"")
+
     def error(self, message: str) -> bytes:
-        return sse(error_body(500, message))
+        return sse(self._style.event_error(500, message))
 
     def refusal(self, status: int, message: str, /) -> bytes:
-        return to_json(error_body(status, message))
+        return to_json(self._style.error(status, message))
+
+    @abstractmethod
+    def _saying(self, said: str | None) -> Json:
+        """The part of a choice that holds the text of a token; None for the end."""
+
+    def _finish(self, answer: Answer) -> str:
+        return answer.finish
+
+    def _choice(self, said: Json, finish_reason: str | None) -> Json:
+        more = self._style.choice_members
+        return {"index": 0, **said, "logprobs": None, **more, "finish_reason": finish_reason}
+
+    def _event(self, said: Json, finish_reason: str | None = None, **members: Any) -> bytes:
+        return sse({**self._chunk_base, "choices": [self._choice(said, finish_reason)], **members})
+
+    def _counts(self, answer: Answer, timing: Timing) -> Json:
+        timings = {"timings": _timings(answer, timing)} if self._style.has_timings else {}
+        return {"usage": usage(answer), **timings}
 
 
 class ChatForm(_OpenAiForm):
     """Answers of `/v1/chat/completions`."""
 
-    def __init__(self, task: Task, answer_id: str, created_s: int) -> None:
-        self._task = task
-        self._base = {"id": f"chatcmpl-{answer_id}", "created": created_s, "model": task.model}
-        key = "content" if task.tool is None else "tool_calls"
-        self._before, self._after = self._around_token(key)
+    def __init__(self, task: Task, answer_id: str, created_s: int, style: Style = PLAIN) -> None:
+        base = {"id": f"chatcmpl-{answer_id}", "created": created_s, "model": task.model}
+        super().__init__(task, base, "chat.completion.chunk", style)
 
     def begin(self) -> bytes:
-        if self._task.tool is None:
-            return self._event({"role": "assistant", "content": ""})
-        return self._event({"role": "assistant", "content": None, "tool_calls": [self._call("")]})
+        delta: dict[str, Any] = {"role": "assistant", "content": self._style.first_content}
+        if self._task.tool is not None:
+            delta.update(content=None, tool_calls=[{"index": 0, **self._call("")}])
+        return self._style.comment + self._event({"delta": delta})
 
-    def piece(self, token: str) -> bytes:
-        return self._before + text.quoted(token) + self._after
-
-    def end(self, answer: Answer, _timing: Timing, /, *, marked: bool) -> bytes:
-        parts = [self._event({}, finish_reason=self._finish(answer))]
-        if self._task.include_usage:
-            chunk = {**self._base, "object": "chat.completion.chunk", "choices": [], "usage": usage(answer)}
-            parts.append(sse(chunk))
-        return b"".join(parts) + (DONE if marked else b"")
-
-    def whole(self, answer: Answer, _timing: Timing, /) -> bytes:
+    def whole(self, answer: Answer, timing: Timing, /) -> bytes:
         message: dict[str, Any] = {"role": "assistant", "content": answer.text}
         if self._task.tool is not None:
-            message.update(content=None, tool_calls=[self._call(answer.text, with_index=False)])
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._finish(answer)}
-        body = {**self._base, "object": "chat.completion", "choices": [choice], "usage": usage(answer)}
-        return to_json(body)
+            message.update(content=None, tool_calls=[self._call(answer.text)])
+        choice = self._choice({"message": message}, self._finish(answer))
+        body = {**self._base, "object": "chat.completion", "choices": [choice]}
+        return to_json({**body, **self._counts(answer, timing)})
+
+    def _saying(self, said: str | None) -> Json:
+        if said is None:
+            return {"delta": {}}
+        if self._task.tool is not None:
+            return {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": said}}]}}
+        return {"delta": {"content": said}}
 
     def _finish(self, answer: Answer) -> str:
         return "tool_calls" if self._task.tool is not None and answer.finish == "stop" else answer.finish
 
-    def _call(self, arguments: str, *, with_index: bool = True) -> dict[str, Any]:
+    def _call(self, arguments: str) -> Json:
         name = "" if self._task.tool is None else self._task.tool.name
         function = {"name": name, "arguments": arguments}
-        call = {"id": f"call_{self._base['id']}", "type": "function", "function": function}
-        return {"index": 0, **call} if with_index else call
-
-    def _event(self, delta: Json, finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return sse({**self._base, "object": "chat.completion.chunk", "choices": [choice]})
-
-    def _around_token(self, key: str) -> tuple[bytes, bytes]:
-        """One event, cut open where its token goes: a token costs two concatenations."""
-        hole = "\0"
-        delta: Json = {"content": hole}
-        if key == "tool_calls":
-            delta = {"tool_calls": [{"index": 0, "function": {"arguments": hole}}]}
-        before, after = self._event(delta).split(to_json(hole))
-        return before, after
+        return {"id": f"call_{self._base['id']}", "type": "function", "function": function}
 
 
 class CompletionForm(_OpenAiForm):
     """Answers of `/v1/completions`."""
 
-    def __init__(self, task: Task, answer_id: str, created_s: int) -> None:
-        self._task = task
-        self._base = {
-            "id": f"cmpl-{answer_id}",
-            "object": "text_completion",
-            "created": created_s,
-            "model": task.model,
-        }
-        hole = "\0"
-        self._before, self._after = self._event(hole).split(to_json(hole))
+    def __init__(self, task: Task, answer_id: str, created_s: int, style: Style = PLAIN) -> None:
+        base = {"id": f"cmpl-{answer_id}", "created": created_s, "model": task.model}
+        super().__init__(task, base, "text_completion", style)
 
     def begin(self) -> bytes:
-        return b""
+        return self._style.comment
 
-    def piece(self, token: str) -> bytes:
-        return self._before + text.quoted(token) + self._after
+    def whole(self, answer: Answer, timing: Timing, /) -> bytes:
+        choice = self._choice({"text": answer.text}, answer.finish)
+        return to_json({**self._chunk_base, "choices": [choice], **self._counts(answer, timing)})
 
-    def end(self, answer: Answer, _timing: Timing, /, *, marked: bool) -> bytes:
-        parts = [self._event("", finish_reason=answer.finish)]
-        if self._task.include_usage:
-            parts.append(sse({**self._base, "choices": [], "usage": usage(answer)}))
-        return b"".join(parts) + (DONE if marked else b"")
-
-    def whole(self, answer: Answer, _timing: Timing, /) -> bytes:
-        choice = self._choice(answer.text, answer.finish)
-        return to_json({**self._base, "choices": [choice], "usage": usage(answer)})
-
-    def _event(self, token: str, finish_reason: str | None = None) -> bytes:
-        return sse({**self._base, "choices": [self._choice(token, finish_reason)]})
-
-    @staticmethod
-    def _choice(said: str, finish_reason: str | None) -> dict[str, Any]:
-        return {"index": 0, "text": said, "logprobs": None, "finish_reason": finish_reason}
+    def _saying(self, said: str | None) -> Json:
+        return {"text": said or ""}
 
 
-def error_body(status: int, message: str) -> dict[str, Any]:
-    kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")  # noqa: PLR2004
-    return {"error": {"message": message, "type": kind, "param": None, "code": status}}
-
-
-def too_long_body(error: PromptTooLong) -> dict[str, Any]:
-    """As llama-server says it."""
-    body = error_body(400, str(error))
-    sizes = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context_window}
-    body["error"].update(type="exceed_context_size_error", **sizes)
+def too_long(error: PromptTooLong, style: Style) -> dict[str, Any]:
+    """The refusal of a prompt, as llama-server says it where the style does."""
+    body = style.error(400, str(error))
+    if style.tells_sizes:
+        sizes = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.context_window}
+        body["error"].update(type="exceed_context_size_error", **sizes)
     return body
-
-
-def model_list(models: Sequence[str], context_window: int, created_s: int) -> dict[str, Any]:
-    cards = [
-        {
-            "id": model,
-            "object": "model",
-            "created": created_s,
-            "owned_by": "simulator",
-            "max_model_len": context_window,
-        }
-        for model in models
-    ]
-    return {"object": "list", "data": cards}
 
 
 def usage(answer: Answer) -> dict[str, int]:
@@ -159,3 +137,12 @@ def usage(answer: Answer) -> dict[str, int]:
 
 def sse(value: Any) -> bytes:
     return b"data: " + to_json(value) + b"\n\n"
+
+
+def _timings(answer: Answer, timing: Timing) -> dict[str, float]:
+    return {
+        "prompt_n": answer.prompt_tokens,
+        "prompt_ms": timing.first_token_ns / _NS_PER_MS,
+        "predicted_n": answer.output_tokens,
+        "predicted_ms": (timing.total_ns - timing.first_token_ns) / _NS_PER_MS,
+    }

@@ -13,7 +13,7 @@ def read_chat(body: Json) -> Task:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadTask("messages must be a list with at least one message")
-    parts = [f"{_role(message)}\n{content_text(message.get('content'))}" for message in messages]
+    parts = [f"{role_of(message)}\n{content_text(message.get('content'))}" for message in messages]
     return _read(body, prompt="\n".join(parts), schema=_schema(body), tool=_required_tool(body))
 
 
@@ -40,6 +40,13 @@ def content_text(content: Any) -> str:
     if isinstance(content, list):
         return "".join(_part_text(part) for part in content)
     raise BadTask("content must be a text or a list of parts")
+
+
+def role_of(message: Any) -> str:
+    """Who says a message. Raises BadTask."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise BadTask("each message must be an object with a role")
+    return str(message["role"])
 
 
 def stops_of(value: Any) -> tuple[str, ...]:
@@ -76,12 +83,6 @@ def _read(body: Json, *, prompt: str, schema: Json | None = None, tool: Tool | N
         schema=schema,
         tool=tool,
     )
-
-
-def _role(message: Any) -> str:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise BadTask("each message must be an object with a role")
-    return str(message["role"])
 
 
 def _part_text(part: Any) -> str:

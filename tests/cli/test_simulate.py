@@ -1,7 +1,12 @@
 """The command `simulate`, as a process."""
 
+from typing import get_args
+
 import aiohttp
 
+from provider_agent.cli.simulate import Api
+from provider_agent.simulator import config
+from provider_agent.simulator.dialects import DIALECTS
 from tests.fakes.programs import Program, command
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
@@ -22,6 +27,26 @@ async def test_it_says_where_it_listens_and_answers_there() -> None:
 
     assert (listening["models"], listening["api"]) == (["tiny"], "ollama")
     assert (ended.code, ended.stderr) == (0, "")
+
+
+def test_every_dialect_can_be_chosen() -> None:
+    """By the name that the simulator has for it."""
+    assert [*Api] == [*get_args(config.Api)]
+    assert {*Api} == DIALECTS.keys()
+
+
+async def test_an_engine_may_be_cold_and_below_a_folder() -> None:
+    """The address is the one to tell the agent."""
+    arguments = ("--engine", "docker", "--load-s", "3600", "--port", "0", "--model", "tiny")
+    async with Program("simulate", *arguments, "--json") as program:
+        url = (await program.event("listening"))["url"]
+        async with aiohttp.ClientSession() as client:
+            async with client.get(f"{url}/v1/models") as response:
+                assert (await response.json())["data"][0]["id"] == "tiny"
+            async with client.get(f"{url}/ps") as response:
+                assert await response.json() == []
+
+    assert url.endswith("/engines")
 
 
 async def test_failures_can_be_ordered_for_every_answer() -> None:

@@ -5,12 +5,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from provider_agent.simulator import Pace, Simulator, SimulatorConfig
-from provider_agent.simulator.app import _openai_refusal, _refusing
 from tests.fakes.simulators import CHAT, simulated
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
@@ -121,24 +119,6 @@ async def test_a_taken_port_is_an_error_at_the_start() -> None:
     async with simulated() as (simulator, _):
         with pytest.raises(OSError, match="address already in use"):
             await Simulator(SimulatorConfig(port=simulator.port)).__aenter__()
-
-
-async def test_a_client_that_left_is_no_defect_of_the_engine() -> None:
-    """It may leave in the very moment in which its answer begins."""
-
-    async def write(_: web.Request) -> web.StreamResponse:
-        raise ConnectionResetError("Cannot write to closing transport")
-
-    app = web.Application()
-    app.router.add_get("/", _refusing(write, _openai_refusal))
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with aiohttp.request("GET", f"http://127.0.0.1:{runner.addresses[0][1]}") as response:
-            assert response.status == 499
-    finally:
-        await runner.cleanup()
 
 
 async def test_stopping_cuts_answers_under_way() -> None:

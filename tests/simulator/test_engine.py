@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from provider_agent.simulator import Failures, Pace, Simulator
+from provider_agent.simulator import Failures, Pace
 from provider_agent.simulator.failures import HEADER
-from tests.fakes.simulators import CHAT, STREAMED, simulated
+from tests.fakes.simulators import CHAT, STREAMED, simulated, until_slots
 
 
 async def ask(
@@ -17,13 +17,6 @@ async def ask(
     """(status, content type, body)."""
     async with client.post(path, json=body, headers={HEADER: order}) as response:
         return response.status, response.content_type, await response.read()
-
-
-async def until_slots(simulator: Simulator, busy: int, waiting: int) -> None:
-    """Wait, a turn of the loop at a time, until the slots look like this."""
-    # Real connections: nothing in this process announces that one of them is gone.
-    while (simulator.slots.busy, simulator.slots.waiting) != (busy, waiting):  # noqa: ASYNC110
-        await asyncio.sleep(0)
 
 
 async def test_a_stream_ends_with_its_mark() -> None:

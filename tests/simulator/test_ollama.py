@@ -1,6 +1,7 @@
 """Ollama's own API: bodies read, and what is special to its answers."""
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,12 +10,10 @@ import pytest
 from provider_agent.simulator.forms import Timing
 from provider_agent.simulator.ollama import (
     OllamaForm,
-    loaded,
+    keep_s,
     normal_name,
     read_chat,
     read_generate,
-    show,
-    tags,
 )
 from provider_agent.simulator.task import Answer, BadTask, Task
 
@@ -107,13 +106,28 @@ def test_a_request_without_a_prompt_only_loads_or_unloads() -> None:
 def test_a_name_without_a_tag_is_the_latest() -> None:
     """Listings show `name:tag`."""
     assert normal_name("a") == "a:latest"
-    assert tags(["a", "b:3b"], NOW)["models"][1]["name"] == "b:3b"
-    assert loaded(["a"], 4096)["models"][0]["name"] == "a:latest"
+    assert normal_name("b:3b") == "b:3b"
 
 
-def test_details_tell_the_context_window_and_what_a_model_can_do() -> None:
-    """An agent looks for both."""
-    details = show("a", 4096)
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (300, 300.0),
+        (0, 0.0),
+        (-1, math.inf),
+        ("5m", 300.0),
+        ("1h30m", 5400.0),
+        ("-1s", math.inf),
+        (None, None),
+    ],
+)
+def test_how_long_a_model_stays_is_read(said: object, seconds: float | None) -> None:
+    """A number of seconds or a duration of Go's; a negative one is for good."""
+    assert keep_s({"keep_alive": said}) == seconds
 
-    assert details["model_info"]["simulated.context_length"] == 4096
-    assert details["capabilities"] == ["completion"]
+
+@pytest.mark.parametrize("said", ["300", "soon", "", [], True])
+def test_a_duration_needs_a_unit(said: object) -> None:
+    """As in the original, which refuses a bare number in quotes."""
+    with pytest.raises(BadTask):
+        keep_s({"keep_alive": said})

@@ -7,10 +7,9 @@ from provider_agent.simulator.openai import (
     DONE,
     ChatForm,
     CompletionForm,
-    error_body,
-    model_list,
-    too_long_body,
+    too_long,
 )
+from provider_agent.simulator.style import PLAIN
 from provider_agent.simulator.task import Answer, PromptTooLong, Task, Tool
 
 ANSWER = Answer(("Hello", " you"), prompt_tokens=3, finish="stop")
@@ -80,29 +79,9 @@ def test_a_whole_tool_call_has_no_content() -> None:
     assert "index" not in call
 
 
-def test_errors_have_a_message_a_type_and_the_status() -> None:
-    """By whose fault it is."""
-    types = {status: error_body(status, "no")["error"]["type"] for status in (400, 404, 418, 429, 500)}
-
-    assert types == {
-        400: "invalid_request_error",
-        404: "not_found_error",
-        418: "invalid_request_error",
-        429: "rate_limit_error",
-        500: "server_error",
-    }
-
-
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
     """In llama-server's words."""
-    error = too_long_body(PromptTooLong(200, 100))["error"]
+    error = too_long(PromptTooLong(200, 100), PLAIN)["error"]
 
     assert error["type"] == "exceed_context_size_error"
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (200, 100)
-
-
-def test_models_say_their_context_window() -> None:
-    """As vLLM does."""
-    cards = model_list(["a", "b"], 4096, 0)["data"]
-
-    assert [(card["id"], card["max_model_len"]) for card in cards] == [("a", 4096), ("b", 4096)]
