@@ -18,7 +18,7 @@ class ExecutorLimits:
 
     max_concurrent: int = 8
     max_job_bytes: int = 32 * 1024 * 1024
-    first_byte_timeout_s: float = 600.0
+    first_byte_timeout_s: float = 900.0
     idle_timeout_s: float = 120.0
     backpressure_timeout_s: float = 30.0
     max_tokens_per_minute: int | None = None

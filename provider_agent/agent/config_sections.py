@@ -138,7 +138,7 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     max_output_tokens: Positive | None = None
     allow_remote_media: bool = False
     backpressure_timeout_s: Wait = 30.0
-    first_byte_timeout_s: Wait = 600.0
+    first_byte_timeout_s: Wait = 900.0
     idle_timeout_s: Wait = 120.0
     shutdown_grace_s: Seconds = 30.0
 
