@@ -41,9 +41,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._nothing.advance_s
 
 
-def run_virtually(main: Coroutine[Any, Any, T]) -> T:
+def run_virtually(main: Coroutine[Any, Any, T], loop: VirtualLoop | None = None) -> T:
     """Run to the end, and leave no task behind; raises Stalled when the end cannot come."""
-    loop = VirtualLoop()
+    loop = loop or VirtualLoop()
     try:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
