@@ -68,7 +68,8 @@ class Executor:
         table: the present routing table; replaced when the catalog changes.
         breaker: which routes take no job now.
         draining: new jobs are refused; what runs may finish.
-        on_unreachable: told the name of a backend that a job could not reach.
+        on_unreachable, on_missing: told the name of a backend that a job could not reach, or that has not got
+            the job's model.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Executor:
         self.limits = limits
         self.draining = False
         self.on_unreachable: Callable[[str], None] = lambda _: None
+        self.on_missing: Callable[[str], None] = lambda _: None
         self._clock = clock
         self._on_end = on_end
         self._on_refused = on_refused
@@ -98,6 +100,7 @@ class Executor:
             running=self._running.values,
             breaker=self.breaker,
             on_unreachable=self._unreachable,
+            on_missing=self._missing,
         )
         self._kept = KeptLanes()
         self._memory = OutcomeMemory()
@@ -118,6 +121,12 @@ class Executor:
         self.stop_all(ErrorCode.AGENT_SHUTDOWN)
         self._window.close()
         await self._tasks.__aexit__(kind, error, trace)
+
+    def reconfigure(self, limits: ExecutorLimits) -> None:
+        """These hold for what comes from now on. No job that runs is stopped, however few are allowed."""
+        self.limits = self._driver.limits = limits
+        self._budget.limit_per_minute = limits.max_tokens_per_minute
+        self._log = log.bind()
 
     @property
     def running(self) -> tuple[RunningJob, ...]:
@@ -361,6 +370,9 @@ class Executor:
 
     def _unreachable(self, backend_name: str) -> None:
         self.on_unreachable(backend_name)
+
+    def _missing(self, backend_name: str) -> None:
+        self.on_missing(backend_name)
 
     def _note_rest(self) -> None:
         """Nothing runs, and no outcome waits to be acknowledged, while there is time for that."""

@@ -25,6 +25,29 @@ def test_without_a_limit_nothing_ever_waits() -> None:
     assert budget.wait_s(0.0) == 0.0
 
 
+def test_another_limit_holds_at_once_for_what_was_spent_before_it() -> None:
+    """Also one that was none, and one that the minute has used up already."""
+    budget = TokenBudget(None)
+    budget.spend(0.0, 60)
+    budget.spend(10.0, 60)
+    waits_s = []
+    for limit in (100, 200, 50, None):
+        budget.limit_per_minute = limit
+        waits_s.append(budget.wait_s(10.0))
+
+    assert waits_s == [50.0, 0.0, 60.0, 0.0]
+
+
+def test_thousands_of_jobs_a_second_are_few_entries() -> None:
+    """They are counted together, and are forgotten a moment late rather than early."""
+    budget = TokenBudget(10_000)
+    for index in range(10_000):
+        budget.spend(100.0 + index / 100_000, 1)
+
+    assert budget.wait_s(160.09) > 0.0
+    assert budget.wait_s(160.1) == 0.0
+
+
 @given(
     spent=st.lists(st.tuples(st.floats(0, 30), st.integers(0, 200)), max_size=20), limit=st.integers(1, 300)
 )
