@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from provider_agent.agent.app import Agent
@@ -56,18 +56,37 @@ class MadeUpIdentity:
 
 
 class MadeUpDiscovery:
-    """Knows one engine from the beginning, and finds no other."""
+    """Knows its engines from the beginning, finds no other, and believes that one is dead for a moment."""
 
-    def __init__(self, engine: SimulatedEngine, use: Callable[[Catalog], None]) -> None:
-        self._engine = engine
+    def __init__(
+        self, engines: Sequence[SimulatedEngine], use: Callable[[Catalog], None], rng: random.Random
+    ) -> None:
+        self._engines = engines
         self._use = use
+        self._rng = rng
+        self._dead: set[str] = set()
 
     async def run(self) -> None:
-        self._use(Catalog((CatalogEntry(self._engine, self._engine.models, healthy=True),)))
+        self._publish()
         await asyncio.Event().wait()
 
-    def report_unreachable(self, _backend_name: str) -> None:
-        """It has recovered before anybody could look."""
+    def report_unreachable(self, backend_name: str) -> None:
+        """The only engine has recovered before anybody could look; one of several is away for a while."""
+        if len(self._engines) > 1:
+            self._dead.add(backend_name)
+            self._publish()
+            asyncio.get_running_loop().call_later(self._rng.uniform(0, 4), self._find, backend_name)
+
+    def report_changed(self, _backend_name: str) -> None:
+        """Nothing has changed when somebody looks."""
+
+    def _find(self, backend_name: str) -> None:
+        self._dead.discard(backend_name)
+        self._publish()
+
+    def _publish(self) -> None:
+        alive = [engine for engine in self._engines if engine.name not in self._dead]
+        self._use(Catalog(tuple(CatalogEntry(engine, engine.models, healthy=True) for engine in alive)))
 
 
 class SimulatedAgent(Agent):
@@ -90,9 +109,10 @@ def _no_network(name: str) -> Socket:
 
 
 class Machine:
-    """One operator's machine: an engine, and an agent that is started, stopped, killed and started again.
+    """One operator's machine: engines, and an agent that is started, stopped, killed and started again.
 
     Attributes:
+        engines: one to three, which share the slots of the agent.
         agent: the process that runs there now, if one does.
         dial: its way to the coordinator.
         exit_codes: of those that ended by themselves.
@@ -103,7 +123,11 @@ class Machine:
     ) -> None:
         slots = config.limits.max_concurrent
         self.name = name
-        self.engine = SimulatedEngine(f"engine of {name}", rng, story, slots=slots)
+        count = min(slots, rng.choice((1, 1, 2, 3)))
+        self.engines = [
+            SimulatedEngine(f"engine {number} of {name}", rng, story, slots=-(-slots // count))
+            for number in range(count)
+        ]
         self.identity = MadeUpIdentity(name)
         self.agent: SimulatedAgent | None = None
         self.dial: Dial = _no_network
@@ -125,7 +149,7 @@ class Machine:
         clock = asyncio.get_running_loop().time
         agent = SimulatedAgent(self._config, credentials, on_event=self._note, clock=clock)
         agent.dial, agent.name, self.agent = self.dial, self.name, agent
-        discovery = MadeUpDiscovery(self.engine, agent.use)
+        discovery = MadeUpDiscovery(self.engines, agent.use, self._rng)
         try:
             code = await agent.run(discovery, stop, source=self._rng)  # type: ignore[arg-type]
             self.exit_codes.append(code)

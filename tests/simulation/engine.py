@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from provider_agent.backends.base import (
+    AuthRejected,
     BackendError,
+    BackendFailed,
     BackendLoading,
     BackendModel,
     BackendUnreachable,
     Call,
     IdleTimeout,
+    ModelNotFound,
+    RateLimited,
     StreamFailed,
     StreamTruncated,
     Usage,
@@ -96,6 +100,7 @@ class SimulatedEngine:
     Attributes:
         open_jobs: connections to the engine at this moment.
         trouble: how often an answer fails, 0 to 1.
+        moods: how often it fails a job of which no byte has come, 0 to 1; another engine may run that one.
     """
 
     kind = "openai"
@@ -107,6 +112,7 @@ class SimulatedEngine:
         self.max_concurrent = slots
         self.open_jobs = 0
         self.trouble = 0.0
+        self.moods = 0.0
         self._rng = rng
         self._story = story
 
@@ -130,6 +136,9 @@ class SimulatedEngine:
             await asyncio.sleep(self._rng.choice((0.0, 0.05, 2.0)) * self._rng.random())
             if self._rng.random() < self.trouble / 2:
                 raise self._rng.choice((BackendUnreachable("refused"), BackendLoading("loading")))
+            if self._rng.random() < self.moods:
+                self._story.counts["engine in a mood"] += 1
+                raise self._rng.choice(self._excuses())
             yield Answering(Question.of(call.body), self._rng, self._story, self._misfortune())
         finally:
             try:
@@ -140,6 +149,18 @@ class SimulatedEngine:
     async def _hang_up(self) -> None:
         """It takes a while until the engine's connection is closed, whatever happens meanwhile."""
         await asyncio.sleep(self._rng.choice((0.0, 0.0, 0.5)) * self._rng.random())
+
+    def _excuses(self) -> tuple[BackendError, ...]:
+        """One of each kind that another engine may not have."""
+        return (
+            BackendUnreachable("refused"),
+            BackendLoading("loading"),
+            RateLimited("slow down", retry_after_ms=self._rng.randrange(20_000)),
+            BackendFailed("broken", http_status=500),
+            StreamTruncated("cut before the first byte"),
+            ModelNotFound("unloaded"),
+            AuthRejected("the key is old"),
+        )
 
     def _misfortune(self) -> BackendError | None:
         if self._rng.random() >= self.trouble:

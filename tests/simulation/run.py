@@ -40,8 +40,9 @@ Fault = Callable[[], Awaitable[None]]
 class Run:
     """What one seed makes of the world.
 
-    Half of the worlds are mild: nobody crashes or leaves, engines do what they should, and connections break
-    and stall for less than a window. There, every client that stays gets its whole answer.
+    Half of the worlds are mild: nobody crashes or leaves, connections break and stall for less than a window,
+    and each machine has an engine that does what it should. There, every client that stays gets its whole
+    answer.
     """
 
     def __init__(self, seed: int, configs: list[AgentConfig], tasks: asyncio.TaskGroup, story: Story) -> None:
@@ -59,7 +60,10 @@ class Run:
         ]
         for machine in self._machines:
             machine.dial = self._deployment.dial
-            machine.engine.trouble = 0.0 if self._is_mild else rng.choice((0.0, 0.2))
+            for engine in machine.engines:
+                engine.trouble = 0.0 if self._is_mild else rng.choice((0.0, 0.2))
+            if len(machine.engines) > 1:  # where the others have no moods, no client hears of these
+                machine.engines[0].moods = rng.choice((0.0, 0.5, 1.0))
         self._clients: list[Client] = []
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -173,7 +177,8 @@ class Run:
         twin.start()
         await asyncio.sleep(self._rng.uniform(0, 20))
         await self._kill_for_good(twin)
-        self.story.demand(twin.engine.open_jobs == 0, f"{twin.engine.name} works for nobody")
+        for engine in twin.engines:
+            self.story.demand(engine.open_jobs == 0, f"{engine.name} works for nobody")
         machine.start()
 
     async def _stop(self) -> None:
@@ -200,7 +205,8 @@ class Run:
         demand(view.running_jobs == 0, f"the coordinator counts {view.running_jobs} jobs for nobody")
         demand(view.waiting_jobs == 0, f"the coordinator lets {view.waiting_jobs} jobs wait for nobody")
         for machine in self._machines:
-            demand(machine.engine.open_jobs == 0, f"{machine.engine.name} works for nobody")
+            for engine in machine.engines:
+                demand(engine.open_jobs == 0, f"{engine.name} works for nobody")
             agent = machine.agent
             if agent is None:
                 demand(machine.exit_codes, f"{machine.name} ended without an exit code")
