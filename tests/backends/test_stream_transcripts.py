@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.backends.base import Call, Usage
-from provider_agent.backends.request import COMPLETIONS, prepare
+from provider_agent.backends.request import prepare
 from provider_agent.backends.stream import Scanner, scanner_for
 from tests.fakes.scanning import BORDERS, byte_by_byte, read, split
 from tests.fakes.transcripts import EVENTS, JSON, LINES, TRANSCRIPTS, Transcript
@@ -34,19 +34,13 @@ line_ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 def scanner_of(transcript: Transcript) -> Scanner:
     """As a job's request chooses it: the client had not asked for usage."""
-    body = b'{"prompt":["a","b"]}' if transcript.path == COMPLETIONS and "two" in transcript.name else b"{}"
-    request = prepare(Call(transcript.path, "tiny", body, transcript.content_type != JSON, 1, 1))
+    request = prepare(Call(transcript.path, "tiny", transcript.asked, transcript.content_type != JSON, 1, 1))
     return scanner_for(
         transcript.content_type,
         drops_usage=request.drops_usage,
         choices=request.choices,
         may_be_list=request.may_be_list,
     )
-
-
-def expected(transcript: Transcript) -> tuple[bytes, Usage, str]:
-    relayed = transcript.body if transcript.relayed is None else transcript.relayed
-    return relayed, transcript.usage, transcript.verdict
 
 
 def made_of(transcript: Transcript, pieces: list[bytes]) -> tuple[bytes, Usage, str]:
@@ -76,19 +70,19 @@ def test_each_family_has_a_chat_and_most_an_error() -> None:
 @transcripts
 def test_an_answer_is_relayed_counted_and_judged(transcript: Transcript) -> None:
     """In one piece; usage that only the agent asked for is not in it (field notes 14, 28 and 29)."""
-    assert made_of(transcript, [transcript.body]) == expected(transcript)
+    assert made_of(transcript, [transcript.body]) == transcript.expected
 
 
 @transcripts
 def test_byte_by_byte_it_means_the_same(transcript: Transcript) -> None:
     """The slowest network, which cuts each character, too (field note 32)."""
-    assert made_of(transcript, byte_by_byte(transcript.body)) == expected(transcript)
+    assert made_of(transcript, byte_by_byte(transcript.body)) == transcript.expected
 
 
 @given(drawn, BORDERS)
 def test_in_any_pieces_it_means_the_same(transcript: Transcript, borders: list[int]) -> None:
     """Field note 32."""
-    assert made_of(transcript, split(transcript.body, borders)) == expected(transcript)
+    assert made_of(transcript, split(transcript.body, borders)) == transcript.expected
 
 
 @given(drawn.filter(lambda each: each.content_type == EVENTS), line_ends, BORDERS)
@@ -96,7 +90,7 @@ def test_in_each_spelling_of_a_line_end_it_means_the_same(
     transcript: Transcript, end: bytes, borders: list[int]
 ) -> None:
     """As HTML's standard lets servers write them (field note 32)."""
-    relayed, usage, verdict = expected(transcript)
+    relayed, usage, verdict = transcript.expected
     pieces = split(transcript.body.replace(b"\n", end), borders)
 
     assert made_of(transcript, pieces) == (relayed.replace(b"\n", end), usage, verdict)
@@ -114,7 +108,7 @@ def test_comments_between_events_change_nothing(
     )
     relayed, usage, verdict = made_of(transcript, split(with_ping, borders))
 
-    assert (relayed.replace(b": ping\n\n", b""), usage, verdict) == expected(transcript)
+    assert (relayed.replace(b": ping\n\n", b""), usage, verdict) == transcript.expected
 
 
 @given(drawn.filter(lambda each: each.content_type == EVENTS), BORDERS)
@@ -146,7 +140,7 @@ def test_garbage_behind_the_end_changes_nothing(
         return
     relayed, usage, verdict = made_of(transcript, split(transcript.body + garbage, borders))
 
-    assert (relayed.rstrip(), usage, verdict) == (expected(transcript)[0].rstrip(), *expected(transcript)[1:])
+    assert (relayed.rstrip(), usage, verdict) == (transcript.expected[0].rstrip(), *transcript.expected[1:])
 
 
 @transcripts
@@ -155,7 +149,7 @@ def test_no_part_of_it_from_its_beginning_is_whole(transcript: Transcript) -> No
     for prefix in prefixes(transcript):
         relayed, _, verdict = made_of(transcript, [prefix])
         assert verdict != "whole", prefix[-80:]
-        assert expected(transcript)[0].startswith(relayed)
+        assert transcript.expected[0].startswith(relayed)
 
 
 @given(st.sampled_from([EVENTS, LINES, JSON]), st.binary(max_size=300), BORDERS)

@@ -28,6 +28,7 @@ class Transcript:
         body: all that the engine sends.
         relayed: what of it is the client's, who had not asked for usage; None for all of it.
         verdict: `whole`, or the name of the error.
+        asked: the client's request, as far as it matters.
         source: see the module.
     """
 
@@ -40,9 +41,15 @@ class Transcript:
     verdict: str = "whole"
     content_type: str = EVENTS
     path: str = "/v1/chat/completions"
+    asked: bytes = b"{}"
 
     def __str__(self) -> str:
         return f"{self.family} {self.name}"
+
+    @property
+    def expected(self) -> tuple[bytes, Usage, str]:
+        """What the client gets, what is counted, and the verdict."""
+        return self.body if self.relayed is None else self.relayed, self.usage, self.verdict
 
     @property
     def is_whole(self) -> bool:
@@ -226,6 +233,7 @@ LLAMACPP = [
         Usage(5, 2),
         LIVE,
         path="/v1/completions",
+        asked=b'{"prompt":["a","b"]}',
     ),
     Transcript(
         "llamacpp",
