@@ -5,6 +5,7 @@ JSON or separated by commas, tables JSON or `name=value` pairs, `PROVIDER_AGENT_
 member of the first backend, and an empty text unsets what may be absent.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -20,6 +21,7 @@ from provider_agent.agent.config_sections import (
     Settings,
     TelemetrySection,
 )
+from provider_agent.agent.routing import Policy
 from provider_agent.backends.address import BadAddress, normalise
 from provider_agent.backends.base import BackendSettings
 from provider_agent.backends.listing import is_name
@@ -29,6 +31,8 @@ from provider_agent.transport.dialling import is_loopback
 __all__ = ["AgentConfig", "ConfigError", "default_files", "load"]
 
 FILE_NAME = "agent.toml"
+
+_GLOB = re.compile(r"[*?[]")
 
 
 class AgentConfig(Settings, frozen=True, kw_only=True):
@@ -110,6 +114,7 @@ def load(
     _check_backend_names(config.backends, origin)
     _check_globs(config, origin)
     _check_aliases(config, origin)
+    _check_warm(config, origin)
     _check_status_listen(config.telemetry, origin)
     return config
 
@@ -184,6 +189,7 @@ def _check_globs(config: AgentConfig, origin: Origin) -> None:
         "models.expose": config.models.expose,
         "models.hide": config.models.hide,
         "models.max_concurrent": tuple(config.models.max_concurrent),
+        "models.warm": config.models.warm,
     }
     for index, backend in enumerate(config.backends):
         lists |= {f"backends[{index}].models": backend.models, f"backends[{index}].exclude": backend.exclude}
@@ -199,6 +205,15 @@ def _check_aliases(config: AgentConfig, origin: Origin) -> None:
             raise origin.error(
                 "models.aliases", problem, f"choose 1 to {LONGEST_NAME} characters of plain text"
             )
+
+
+def _check_warm(config: AgentConfig, origin: Origin) -> None:
+    """Of a glob it depends on what the engines have; a name that is not on offer is a contradiction."""
+    policy = Policy(expose=config.models.expose, hide=config.models.hide)
+    for name in config.models.warm:
+        if not _GLOB.search(name) and not policy.lets_through(name):
+            problem = f'holds "{name}", which models.expose and models.hide do not let through'
+            raise origin.error("models.warm", problem, "offer that model, or do not keep it warm")
 
 
 def _check_status_listen(section: TelemetrySection, origin: Origin) -> None:

@@ -104,6 +104,7 @@ class ModelsSection(Section, frozen=True, kw_only=True):
     hide: tuple[str, ...] = ()
     aliases: dict[str, str] = {}
     max_concurrent: dict[str, Slots] = {}
+    warm: tuple[str, ...] = ()
 
 
 class ModelPrice(Section, frozen=True, kw_only=True):

@@ -60,6 +60,16 @@ MISTAKES = {
         "not 9007199254740993",
         "write for example default_input_per_1m = 1",
     ),
+    "warm, and hidden": Mistake(
+        URL + '[models]\nhide = ["*-base"]\nwarm = ["tiny", "tiny-base"]',
+        ', line 4: models.warm holds "tiny-base", which models.expose and models.hide do not let through',
+        "offer that model, or do not keep it warm",
+    ),
+    "warm without a name": Mistake(
+        URL + 'models.warm = [""]',
+        ", line 2: models.warm holds an empty glob, which no model matches",
+        "remove it",
+    ),
     "alias without a name": Mistake(
         URL + 'models.aliases = { "" = "llama3" }',
         ", line 2: models.aliases holds a name of 0 characters that no model can be offered by",
