@@ -24,6 +24,7 @@ GIB = 1024**3
 
 _RAM_BUCKETS_GIB = (8, 16, 32, 64, 128)
 _VRAM_TIERS_GIB = ((8, "lt8"), (16, "8-15"), (32, "16-31"))
+_ALL = 100
 _MEMINFO = Path("/proc/meminfo")
 
 Load = Callable[[], tuple[float, float, float]]
@@ -34,9 +35,15 @@ Memory = tuple[int, int]
 
 
 class Gpus(Protocol):
-    """Where the memory of each GPU can be asked for; empty when there is none, or no driver."""
+    """Where GPUs can be asked."""
 
-    def memories(self) -> list[Memory]: ...
+    def memories(self) -> list[Memory]:
+        """Of each GPU; empty when there is none, or no driver."""
+        ...
+
+    def shares(self) -> dict[int, int] | None:
+        """By process: for how many percent of the time it kept a GPU busy lately; None where nobody tells."""
+        ...
 
 
 class Hardware:
@@ -82,6 +89,7 @@ class NvmlGpus:
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
+        self._seen: dict[int, int] = {}  # by GPU: the time of the last sample that was read
 
     @classmethod
     def load(cls, find: Callable[[str], Any] = importlib.import_module) -> Gpus:
@@ -104,12 +112,39 @@ class NvmlGpus:
                 found.append((int(memory.total), int(memory.used)))
         return found
 
+    def shares(self) -> dict[int, int] | None:
+        told = []
+        with contextlib.suppress(self._nvml.NVMLError):
+            told = [self._samples(index) for index in range(self._nvml.nvmlDeviceGetCount())]
+        if all(samples is None for samples in told):
+            return None
+        found: dict[int, int] = {}
+        for samples in filter(None, told):
+            latest = {each.pid: int(each.smUtil) for each in sorted(samples, key=lambda each: each.timeStamp)}
+            found |= {pid: max(share, found.get(pid, 0)) for pid, share in latest.items()}
+        return {pid: share for pid, share in found.items() if share <= _ALL}  # some drivers tell nonsense
+
+    def _samples(self, index: int) -> list[Any] | None:
+        """Those of one GPU that are new; None where its driver does not tell, such as of a card with MIG."""
+        nvml = self._nvml
+        seen = self._seen.get(index, 0)
+        try:
+            samples = nvml.nvmlDeviceGetProcessUtilization(nvml.nvmlDeviceGetHandleByIndex(index), seen)
+        except nvml.NVMLError as error:
+            return [] if error.value == nvml.NVML_ERROR_NOT_FOUND else None  # nothing ran
+        new = [each for each in samples if each.timeStamp > seen]
+        self._seen[index] = max((each.timeStamp for each in new), default=seen)
+        return new
+
 
 class NoGpus:
     """A machine without GPUs that we can ask."""
 
     def memories(self) -> list[Memory]:
         return []
+
+    def shares(self) -> dict[int, int] | None:
+        return None
 
 
 def memory_of(meminfo: str) -> Memory | None:

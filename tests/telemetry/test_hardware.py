@@ -39,6 +39,9 @@ class FakeGpus:
     def memories(self) -> list[Memory]:
         return [(24 * GIB, 12 * GIB), (24 * GIB, 0)]
 
+    def shares(self) -> dict[int, int] | None:
+        return {}
+
 
 class FakeNvml:
     """The library with a driver and one card, and no more of it than we may use."""
@@ -57,6 +60,44 @@ class FakeNvml:
 
     def nvmlDeviceGetMemoryInfo(self, _handle: int) -> SimpleNamespace:  # noqa: N802 - the library's name
         return SimpleNamespace(total=8188 * 1024**2, used=4094 * 1024**2, free=0)
+
+
+class NvmlThatTellsOfProcesses(FakeNvml):
+    """Two cards, whose samples are kept for a while; the second may not tell of processes.
+
+    Attributes:
+        samples: by card: what is kept; None where it does not tell.
+    """
+
+    NVML_ERROR_NOT_FOUND = 6
+
+    class NVMLError(Exception):
+        """With the library's number."""
+
+        def __init__(self, value: int) -> None:
+            super().__init__(value)
+            self.value = value
+
+    def __init__(self, *samples: list[tuple[int, int, int]] | None) -> None:
+        self.samples = samples
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the library's name
+        return len(self.samples)
+
+    def nvmlDeviceGetProcessUtilization(self, handle: int, since: int) -> list[SimpleNamespace]:  # noqa: N802 - the library's name
+        samples = self.samples[handle]
+        if samples is None:
+            raise self.NVMLError(3)
+        if not samples:
+            raise self.NVMLError(self.NVML_ERROR_NOT_FOUND)
+        return [SimpleNamespace(timeStamp=at, pid=pid, smUtil=share) for at, pid, share in samples]
+
+
+class NvmlInAnUpdate(NvmlThatTellsOfProcesses):
+    """A driver that has just been replaced under a running program."""
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the library's name
+        raise self.NVMLError(18)
 
 
 class NvmlWithoutDriver(FakeNvml):
@@ -134,6 +175,26 @@ def test_nvml_tells_of_its_cards() -> None:
     gpus = NvmlGpus.load(lambda _name: FakeNvml())
 
     assert gpus.memories() == [(8188 * 1024**2, 4094 * 1024**2)]
+
+
+def test_nvml_tells_how_busy_each_process_keeps_a_gpu() -> None:
+    """The latest sample of each, on whichever card it does more; a sample is read once."""
+    gpus = NvmlGpus(
+        NvmlThatTellsOfProcesses([(2, 7, 90), (1, 7, 10), (1, 8, 30)], [(1, 8, 5), (1, 9, 4_000)])
+    )
+
+    assert gpus.shares() == {7: 90, 8: 30}
+    assert gpus.shares() == {}
+
+
+def test_a_card_that_does_not_tell_of_processes_is_left_out() -> None:
+    """When no card tells, nobody knows: that is not the same as idle."""
+    assert NvmlGpus(NvmlThatTellsOfProcesses(None, [(1, 8, 5)])).shares() == {8: 5}
+    assert NvmlGpus(NvmlThatTellsOfProcesses(None, [])).shares() == {}
+    assert NvmlGpus(NvmlThatTellsOfProcesses(None)).shares() is None
+    assert NvmlGpus(NvmlThatTellsOfProcesses()).shares() is None
+    assert NvmlGpus(NvmlInAnUpdate()).shares() is None
+    assert NoGpus().shares() is None
 
 
 def test_without_library_or_driver_there_are_no_gpus() -> None:
