@@ -158,6 +158,7 @@ def _models(table: "RoutingTable") -> list[dict[str, Any]]:
             "endpoints": sorted(offer.endpoints),
             "max_concurrent": offer.max_concurrent,
             "context_window": offer.context_window,
+            "warm": offer.warm,
             "input_per_1m": offer.input_per_1m,
             "output_per_1m": offer.output_per_1m,
         }

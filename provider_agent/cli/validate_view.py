@@ -14,6 +14,9 @@ NOTHING = "\N{EN DASH}"
 _NAMED_AT_ONCE = 3
 _MS_PER_S = 1000
 
+_WARMTH = {True: Text("warm", "green"), False: Text("cold", "cyan"), None: Text(NOTHING)}
+"""Whether a model is in memory; None where no engine says."""
+
 _VERDICTS = {
     "answered": Text("answers", "green"),
     "refused": Text("refuses", "yellow"),
@@ -73,7 +76,7 @@ def _engines(backends: Sequence[Findings]) -> Table | Text:
 
 
 def _offer(models: Sequence[Findings]) -> Table:
-    table = _table("would offer", "by", "endpoints", "slots", "context", "price in / out")
+    table = _table("would offer", "by", "endpoints", "slots", "context", "memory", "price in / out")
     for model in models:
         price = f"{model['input_per_1m']} / {model['output_per_1m']}"
         context = model["context_window"]
@@ -83,6 +86,7 @@ def _offer(models: Sequence[Findings]) -> Table:
             " ".join(_short(endpoint) for endpoint in model["endpoints"]),
             str(model["max_concurrent"]),
             NOTHING if context is None else f"{context:,}",
+            _WARMTH[model["warm"]],
             "free" if price == "0 / 0" else price,
         )
     return table

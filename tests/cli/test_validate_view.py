@@ -30,6 +30,7 @@ FINDINGS: dict[str, Any] = {
             "endpoints": ["/api/chat", "/v1/chat/completions"],
             "max_concurrent": 4,
             "context_window": 131072,
+            "warm": None,
             "input_per_1m": 0,
             "output_per_1m": 0,
         }
@@ -61,6 +62,16 @@ def test_prices_and_unknown_context_windows_are_shown_as_they_are() -> None:
 
     assert "5 / 0" in page
     assert "131,072" not in page
+
+
+def test_what_is_in_memory_is_warm_and_what_is_only_on_disk_cold() -> None:
+    """Where an engine says so; what nobody says is not guessed."""
+    (model,) = FINDINGS["models"]
+    warm, cold = (shown(models=[{**model, "warm": each}]) for each in (True, False))
+
+    assert ("warm" in warm, "cold" in warm) == (True, False)
+    assert ("warm" in cold, "cold" in cold) == (False, True)
+    assert not {"warm", "cold"} & set(shown().split())
 
 
 def test_no_engine_and_no_offer_say_what_to_do() -> None:
