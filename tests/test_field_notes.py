@@ -42,6 +42,7 @@ NOTES = {
     33: "addresses that are not normalised; a key that is ignored",
     34: "a stream that comes in one piece at the end",
     35: "parameters lost on the way",
+    36: "chunks of one answer that overtake each other, and a connection for each",
     37: "a dial or a handshake without a limit",
     38: "a half-open connection that nobody notices",
     39: "a login loop, and an outage of which nothing is logged",
