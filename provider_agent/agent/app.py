@@ -14,17 +14,19 @@ from provider_agent.agent.heartbeat import beat
 from provider_agent.agent.identity import Identity
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
+from provider_agent.agent.reload import Change, Reading, Reloader
 from provider_agent.agent.report import Report
 from provider_agent.agent.resume import LastSession
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import Credentials, Duties, Session
 from provider_agent.agent.status import status_page
 from provider_agent.agent.waiting import Waiter, wait_until
+from provider_agent.agent.warmer import Warmer
 from provider_agent.backends.discovery import Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from provider_agent.protocol.frames import AuthOk, Frame
 from provider_agent.protocol.link import Link, Role
-from provider_agent.telemetry.logs import get_logger
+from provider_agent.telemetry.logs import get_logger, set_level
 from provider_agent.transport.channel import Channel, Socket
 from provider_agent.transport.dialled import DialOptions, dial, server_host
 
@@ -38,11 +40,14 @@ async def run(
     config: AgentConfig,
     *,
     stop: asyncio.Event,
+    reload: asyncio.Event | None = None,
     on_event: OnEvent = lambda _name, _facts: None,
     environ: Mapping[str, str] = os.environ,
     wait: Waiter = wait_until,
 ) -> int:
     """Serve until `stop` is set, then drain; gives the exit code (0, 75 replaced, 78 rejected for good).
+
+    The settings are read again when their files change, or `reload` is set.
 
     Raises:
         ConfigError, IdentityError: the operator has something to mend; one sentence each.
@@ -63,7 +68,24 @@ async def run(
             grace_s=config.discovery.grace_s,
             on_change=agent.use,
         )
-        return await agent.run(discovery, stop, wait)
+
+        def apply(change: Change) -> None:
+            agent.reconfigure(change)
+            found = change.config.discovery
+            discovery.reconfigure(
+                change.backends,
+                probe_loopback=found.enabled,
+                interval_s=found.interval_s,
+                grace_s=found.grace_s,
+            )
+
+        reloader = Reloader(Reading(config, settings), environ, apply=apply, refuse=agent.refuse_settings)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(reloader.run(reload or asyncio.Event()))
+            try:
+                return await agent.run(discovery, stop, wait)
+            finally:
+                watching.cancel()
 
 
 class Agent:
@@ -98,6 +120,13 @@ class Agent:
             on_refused=self._report.job_refused,
         )
         self._executor.breaker.on_change = self._offer_anew
+        self._offer = self._report.capabilities()
+        self._warmer = Warmer(
+            config.models.warm,
+            table=lambda: self._executor.table,
+            running=lambda: self._executor.running,
+            clock=clock,
+        )
 
     async def run(
         self,
@@ -108,6 +137,8 @@ class Agent:
     ) -> int:
         """Find engines, hold a session, serve; gives the exit code. `source`: of the jitter between tries."""
         self._executor.on_unreachable = discovery.report_unreachable
+        self._executor.on_missing = discovery.report_changed
+        self._warmer.on_loaded = discovery.report_changed
         connector = Connector(
             dial=self._dial,
             serve=self._serve,
@@ -124,6 +155,7 @@ class Agent:
         async with status, self._executor, asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(discovery.run()),
+                tasks.create_task(self._warmer.run()),
                 tasks.create_task(self._pass_on(stop)),
                 tasks.create_task(self._leave()),
             ]
@@ -143,12 +175,13 @@ class Agent:
     # --- what the parts tell --------------------------------------------------------------
 
     def use(self, catalog: Catalog) -> None:
-        """The engines changed. One that answers again has a clean slate."""
-        well_before = {entry.backend.name for entry in self._report.catalog.entries if entry.healthy}
-        well_now = {entry.backend.name for entry in catalog.entries if entry.healthy}
+        """The engines changed. One that answers again, or has other settings, has a clean slate."""
+        well_before = {entry.backend for entry in self._report.catalog.entries if entry.healthy}
+        well_now = {entry.backend for entry in catalog.entries if entry.healthy}
         self._report.catalog = catalog
-        self._executor.breaker.forget(well_now - well_before)
+        self._executor.breaker.forget({backend.name for backend in well_now - well_before})
         self._offer_anew()
+        self._warmer.look()
 
     def _offer_anew(self) -> None:
         """Route by what is known now, and say so if the offer changed with it."""
@@ -156,15 +189,46 @@ class Agent:
         open_keys = self._executor.breaker.open_keys
         table = RoutingTable(self._report.catalog, self._policy, open_keys=open_keys)
         self._executor.table = table
-        if table.fingerprint == before:
+        if table.fingerprint != before:
+            if table.left_out:
+                log.warning("models_left_out", count=table.left_out, reason="an agent offers no more")
+            self._report.metrics.catalog_changed()
+            self._tell("models", {"models": self._report.models})
+        self._announce_news()
+
+    def _announce_news(self) -> None:
+        """Models, limits, or what the operator says of it: the coordinator hears of each change once."""
+        if self._report.capabilities() == self._offer:
             return
-        if table.left_out:
-            log.warning("models_left_out", count=table.left_out, reason="an agent offers no more")
         self._report.revision += 1
-        self._report.metrics.catalog_changed()
-        self._tell("models", {"models": self._report.models})
+        self._offer = self._report.capabilities()
         if self._session is not None:
             self._session.announce()
+
+    # --- settings -------------------------------------------------------------------------
+
+    def reconfigure(self, change: Change) -> None:
+        """Go by these settings from now on. What runs goes on as it began."""
+        config, before = change.config, self._config
+        self._config = config
+        if config.log.level != before.log.level:
+            set_level(config.log.level)
+        self._policy = policy_of(config)
+        self._executor.reconfigure(_limits(config))
+        self._report.reconfigure(config)
+        self._report.settings_refused, self._report.settings_at_restart = None, change.at_restart
+        if not self._asked_to_leave.is_set():
+            self._leave_within_s = config.limits.shutdown_grace_s
+            self._warmer.use(config.models.warm)
+        self._tell("settings_applied", {"keys": change.applied, "at_restart": change.at_restart})
+        self._offer_anew()
+
+    def refuse_settings(self, problem: str) -> None:
+        """They changed, and cannot be used; those from before stay in force."""
+        self._report.settings_refused = problem
+        self._tell("settings_refused", {"problem": problem})
+
+    # --- sessions' news -------------------------------------------------------------------
 
     def _accepted(self, frame: AuthOk) -> None:
         identity, host = self._credentials.identity, self._credentials.server_host
@@ -270,6 +334,7 @@ class Agent:
         log.info("draining", active_jobs=len(self._executor.running), within_s=self._leave_within_s)
         self._tell("draining", {"active_jobs": len(self._executor.running)})
         self._executor.draining = True
+        self._warmer.use(())
         if self._session is not None:
             self._session.tell(self._report.heartbeat())
         await self._executor.drain(self._leave_within_s)
@@ -299,4 +364,5 @@ def _limits(config: AgentConfig) -> ExecutorLimits:
         backpressure_timeout_s=config.limits.backpressure_timeout_s,
         max_tokens_per_minute=config.limits.max_tokens_per_minute,
         max_output_tokens=config.limits.max_output_tokens,
+        allow_remote_media=config.limits.allow_remote_media,
     )

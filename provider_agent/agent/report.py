@@ -25,7 +25,9 @@ class Report:
     """Counts what ends, and reads all else from its owner when somebody asks.
 
     Attributes:
-        config: the present settings.
+        config: the present settings; `reconfigure` replaces them.
+        settings_refused: why the settings as they stand now cannot be used; None if they can.
+        settings_at_restart: the keys that wait for a restart, dotted.
         catalog: the engines that are known.
         revision: of the offer; grows with each change of it.
         metrics: for Prometheus.
@@ -36,7 +38,8 @@ class Report:
         self, config: AgentConfig, executor: Callable[[], Executor], *, clock: Callable[[], float]
     ) -> None:
         """`executor` gives the one that serves; it tells its ends here, so it is made later."""
-        self.config = config
+        self.settings_refused: str | None = None
+        self.settings_at_restart: tuple[str, ...] = ()
         self.catalog = Catalog(())
         self.revision = 0
         self.session_up: Callable[[], bool] = lambda: False
@@ -44,8 +47,13 @@ class Report:
         self._clock = clock
         self._started_s = clock()
         self._outcomes = Outcomes()
-        self._hardware = Hardware() if config.telemetry.hardware else None
         self.metrics = AgentMetrics(self.view)
+        self.reconfigure(config)
+
+    def reconfigure(self, config: AgentConfig) -> None:
+        """Go by these settings from now on."""
+        self.config = config
+        self._hardware = Hardware() if config.telemetry.hardware else None
 
     # --- what is counted ------------------------------------------------------------------
 
@@ -135,8 +143,12 @@ class Report:
         return {
             "coordinator": coordinator,
             "offers": self.models,
+            "warm": [offer.model_id for offer in self._executor().table.offers if offer.warm],
+            "cold": [offer.model_id for offer in self._executor().table.offers if offer.warm is False],
             "catalog_fingerprint": self._executor().table.fingerprint,
             "uptime_s": round(self._clock() - self._started_s, 1),
+            "settings_refused": self.settings_refused,
+            "settings_at_restart": self.settings_at_restart,
         }
 
     def _backends(self) -> tuple[BackendStatus, ...]:

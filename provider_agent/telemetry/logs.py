@@ -28,7 +28,7 @@ with unseen("rich", "greenlet"):  # structlog would load them for what we never 
     import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-__all__ = ["FilteringBoundLogger", "Format", "configure", "get_logger"]
+__all__ = ["FilteringBoundLogger", "Format", "configure", "get_logger", "set_level"]
 
 Format = Literal["auto", "console", "json"]
 
@@ -71,18 +71,28 @@ def configure(level: str, fmt: Format, stream: TextIO | None = None) -> None:
         ValueError: there is no such level.
     """
     sink = stream if stream is not None else sys.stderr
-    threshold = logging.getLevelNamesMapping().get(level.upper())
-    if threshold is None:
-        raise ValueError(f"{level!r} is no log level")
+    wrapper = _wrapper_at(level)
     console = fmt == "console" or (fmt == "auto" and sink.isatty())
     structlog.configure(
         processors=[*_COMMON, _console_renderer(sink) if console else _render_json],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        wrapper_class=wrapper,
         logger_factory=lambda name="": _Sink(sink, name),
         # Loggers live in modules: one that was cached would keep the sink and level of an older set-up.
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Forward()], level=logging.WARNING, force=True)
+
+
+def set_level(level: str) -> None:
+    """From now on, say as much as this; form and stream stay. Raises ValueError as `configure` does."""
+    structlog.configure(wrapper_class=_wrapper_at(level))
+
+
+def _wrapper_at(level: str) -> type[FilteringBoundLogger]:
+    threshold = logging.getLevelNamesMapping().get(level.upper())
+    if threshold is None:
+        raise ValueError(f"{level!r} is no log level")
+    return structlog.make_filtering_bound_logger(threshold)
 
 
 class _Sink:

@@ -59,3 +59,21 @@ async def test_what_is_not_our_fault_is_no_failure(tmp_path: Path) -> None:
 
     assert [each.code for each in beat.recent_failures] == ["agent_shutdown"]
     assert beat.error_rate_60s == 1.0
+
+
+async def test_what_became_of_the_last_settings_is_on_the_status_page(tmp_path: Path) -> None:
+    """Refused, or waiting for a restart; and heartbeats go by those that hold."""
+    async with executing(ScriptedBackend()) as bench:
+        report = report_of(bench, tmp_path)
+        good = report.status("c.example").facts()
+        report.settings_refused, report.settings_at_restart = "it is wrong", ("log.format",)
+        bad = report.status("c.example").facts()
+        report.reconfigure(loaded(tmp_path / "agent.toml", "limits.max_concurrent = 3"))
+        beat = report.heartbeat()
+
+    names = ("settings_refused", "settings_at_restart")
+    assert [[facts[name] for name in names] for facts in (good, bad)] == [
+        [None, ()],
+        ["it is wrong", ("log.format",)],
+    ]
+    assert beat.max_concurrency == 3

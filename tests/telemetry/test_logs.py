@@ -94,6 +94,20 @@ def test_a_logger_made_before_the_set_up_follows_it() -> None:
     assert [line["event"] for line in second.lines] == ["three"]
 
 
+def test_the_level_may_change_alone(stream: ByteStream) -> None:
+    """Form and stream stay; a logger that was bound before keeps its level, and must be bound anew."""
+    bound = get_logger("bound").bind()
+    logs.set_level("debug")
+    get_logger("early").debug("heard")
+    bound.debug("not heard")
+    logs.set_level("error")
+    get_logger("late").warning("not heard")
+
+    assert [line["event"] for line in stream.lines] == ["heard"]
+    with pytest.raises(ValueError, match="'loud' is no log level"):
+        logs.set_level("loud")
+
+
 def test_a_terminal_gets_readable_lines() -> None:
     """`auto` on a terminal is no JSON."""
     terminal = Terminal()
