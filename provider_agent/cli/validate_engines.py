@@ -65,6 +65,8 @@ async def _of_auto(settings: BackendSettings, http: EngineHttp) -> str:
         return f"{error.message}; {_remedy(error.http_status)}"
     if page.status in _KEY_WANTED:
         return f"what answers there (with {page.status} to /v1/models) wants a key; {_remedy(page.status)}"
+    if page.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return "what answers there (with 503 to /v1/models) is loading or busy; try again in a while"
     return (
         f"what answers there (with {page.status} to /v1/models) is no engine that is known by its "
         'answers; correct the address, or name its kind, such as kind = "openai"'

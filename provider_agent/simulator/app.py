@@ -94,7 +94,7 @@ class Simulator:
         await self._runner.cleanup()
 
     def _take_port(self) -> None:
-        """Nobody else can have it, and whoever knocks is refused until the engine is loaded."""
+        """Whoever knocks there is refused until the engine is loaded."""
         family, kind, *_, address = socket.getaddrinfo(
             self._config.host, self._config.port, type=socket.SOCK_STREAM
         )[0]

@@ -55,6 +55,13 @@ async def test_an_engine_of_unknown_family_does_not_vanish() -> None:
     assert "does not accept connections" in found.text
 
 
+async def test_an_engine_that_loads_is_told_as_such() -> None:
+    """llama.cpp answers 503 to everything until it has its model: its address is right."""
+    loading = json_answer({"error": {"message": "Loading model", "code": 503}}, 503)
+
+    assert "is loading or busy" in (await of_auto(loading)).text
+
+
 async def test_something_that_is_no_engine_is_told_as_such() -> None:
     """A web server that says yes to everything."""
     assert "is no engine that is known by its answers" in (await of_auto(html())).text

@@ -9,7 +9,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from provider_agent.simulator import Pace, Simulator, SimulatorConfig
-from tests.fakes.simulators import CHAT, simulated
+from tests.fakes.simulators import CHAT, HandTime, simulated
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
 
@@ -121,6 +121,18 @@ async def test_a_taken_port_is_an_error_at_the_start() -> None:
             await Simulator(SimulatorConfig(port=simulator.port)).__aenter__()
 
 
+async def test_an_engine_that_loads_before_it_listens_has_its_port_already() -> None:
+    """Whoever knocks is refused; a port that somebody else listens on is an error at the start."""
+    time = HandTime()
+    config = SimulatorConfig(api="vllm", load_s=60)
+    async with Simulator(config, clock=time, sleep=time.sleep) as simulator:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", simulator.port)
+    async with simulated() as (other, _):
+        with pytest.raises(OSError, match="ddress already in use"):
+            await Simulator(SimulatorConfig(api="vllm", load_s=60, port=other.port)).__aenter__()
+
+
 async def test_stopping_cuts_answers_under_way() -> None:
     """The engine goes at once; a client sees a body that is not whole."""
     async with aiohttp.ClientSession() as client:
@@ -156,3 +168,19 @@ async def test_the_openai_client_finds_nothing_missing() -> None:
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == len([c for c in chunks if c.choices]) - 2
     assert len(embedded.data[0].embedding) == 64
+
+
+async def test_the_openai_client_understands_responses() -> None:
+    """Event by event, to the last one with its usage."""
+    async with (
+        simulated(api="vllm") as (simulator, _),
+        AsyncOpenAI(base_url=f"{simulator.url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        stream = await client.responses.create(model="a", input="hello", stream=True)
+        events = [event async for event in stream]
+        whole = await client.responses.create(model="a", input="hello")
+
+    last = events[-1]
+    assert last.type == "response.completed"
+    assert last.response.output_text == whole.output_text != ""
+    assert last.response.usage == whole.usage

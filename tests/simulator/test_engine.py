@@ -1,6 +1,7 @@
 """Answers over real HTTP: pace, slots, clients that leave, and every failure that can be ordered."""
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
@@ -190,3 +191,30 @@ async def test_an_order_that_does_not_exist_is_refused() -> None:
 
     assert status == 400
     assert b"cut-after=N" in body
+
+
+async def test_llamacpp_drops_the_connection_after_a_stream() -> None:
+    """It announces nothing of the kind."""
+    async with simulated(api="llamacpp") as (simulator, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
+        body = json.dumps({**STREAMED, "max_tokens": 3}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        said = await reader.read()
+        writer.close()
+
+    assert said.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert b"Connection: close" not in said
+
+
+async def test_embeddings_take_a_slot_and_fail_on_order() -> None:
+    """As any other answer."""
+    body = {"model": "a", "input": "hello"}
+    async with simulated(slots=1, pace=Pace(3600.0, 1)) as (simulator, client):
+        working = asyncio.create_task(ask(client, body, path="/v1/embeddings"))
+        await until_slots(simulator, busy=1)
+        working.cancel()
+        await until_slots(simulator, busy=0)
+        status, _, _ = await ask(client, body, "status=500", path="/v1/embeddings")
+
+    assert status == 500

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from provider_agent.simulator.forms import Form, Timing, to_json
+from provider_agent.simulator.forms import BodyForm, Form, Timing, to_json
 from provider_agent.simulator.ollama import OllamaForm
 from provider_agent.simulator.openai import ChatForm, CompletionForm
+from provider_agent.simulator.style import text_error
 from provider_agent.simulator.task import Answer, Task
 
 TASK = Task(model="a", prompt="hello", stream=True, include_usage=True)
@@ -81,3 +82,12 @@ def test_an_error_inside_a_stream_is_an_event_of_its_own(make: MakeForm) -> None
 def test_json_is_compact_and_keeps_its_letters() -> None:
     """UTF-8, as engines write it."""
     assert to_json({"a": "ü", "b": [1, None]}) == '{"a":"ü","b":[1,null]}'.encode()
+
+
+def test_an_answer_that_is_never_streamed_is_its_body() -> None:
+    """Embeddings, say; refused as their API does it."""
+    form = BodyForm({"a": 1}, text_error)
+
+    assert form.whole(ANSWER, TIMING) == b'{"a":1}'
+    assert form.refusal(429, "no") == form.error("no") == b'{"error":"no"}'
+    assert form.begin() + form.piece("x") + form.end(ANSWER, TIMING, marked=True) == b""

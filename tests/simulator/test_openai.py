@@ -9,7 +9,7 @@ from provider_agent.simulator.openai import (
     CompletionForm,
     too_long,
 )
-from provider_agent.simulator.style import PLAIN
+from provider_agent.simulator.style import PLAIN, Style
 from provider_agent.simulator.task import Answer, PromptTooLong, Task, Tool
 
 ANSWER = Answer(("Hello", " you"), prompt_tokens=3, finish="stop")
@@ -85,3 +85,32 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers() -> None:
 
     assert error["type"] == "exceed_context_size_error"
     assert (error["n_prompt_tokens"], error["n_ctx"]) == (200, 100)
+
+
+def test_usage_comes_where_the_family_puts_it() -> None:
+    """Beside the finish reason, or beside a delta that says nothing; some do not wait to be asked."""
+    task = Task(model="a", prompt="")
+    (beside,) = last_events(ChatForm(task, "1", 0, Style(usage="finish", counts_unasked=True)))
+    _, after = last_events(ChatForm(task, "1", 0, Style(usage="delta", counts_unasked=True)))
+
+    assert beside["usage"] == after["usage"] == USAGE
+    assert after["choices"]
+
+
+def test_a_family_adds_members_of_its_own() -> None:
+    """To chunks, to choices, to whole bodies; and a remark before the first event."""
+    style = Style(members={"x": 1}, choice_members={"y": 2}, comment=b": wait\n\n", has_timings=True)
+    form = ChatForm(Task(model="a", prompt="", include_usage=True), "1", 0, style)
+    chunk = json.loads(form.begin().removeprefix(b": wait\n\ndata: "))
+    body = json.loads(form.whole(ANSWER, TIMING))
+    _, usage = last_events(form)
+
+    assert (chunk["x"], chunk["choices"][0]["y"], body["x"], body["choices"][0]["y"]) == (1, 2, 1, 2)
+    assert usage["timings"] == body["timings"]
+
+
+def test_a_stream_may_end_without_a_mark() -> None:
+    """As `transformers serve` ends."""
+    form = ChatForm(Task(model="a", prompt=""), "1", 0, Style(is_marked=False))
+
+    assert b"[DONE]" not in form.end(ANSWER, TIMING, marked=True)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from provider_agent.simulator.slots import Slots
+from provider_agent.simulator.slots import Slots, TooManyWait
 
 
 class Guests:
@@ -81,3 +81,17 @@ async def test_a_failure_inside_frees_the_slot() -> None:
 async def fail_inside(slots: Slots) -> None:
     async with slots.one():
         raise RuntimeError
+
+
+async def test_only_so_many_may_wait() -> None:
+    """One more is refused, and counts for nothing."""
+    slots = Slots(1, most_waiting=1)
+    guests = Guests(slots)
+    present = [asyncio.create_task(guests.stay(name)) for name in ("works", "waits")]
+    await turns()
+    with pytest.raises(TooManyWait):
+        await guests.stay("refused")
+    assert (slots.busy, slots.waiting) == (1, 1)
+    for guest in present:
+        guest.cancel()
+    await asyncio.wait(present)
