@@ -11,7 +11,7 @@ from provider_agent.backends import families
 from provider_agent.backends.base import BackendModel, BackendSettings, BackendUnreachable, OutOfSockets
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import QUESTIONS, Answers
-from tests.fakes.engine import Answer, FakeEngine, json_answer, models_page
+from tests.fakes.engine import Answer, Connection, FakeEngine, Received, json_answer, models_page
 
 Pages = Mapping[str, Answer]
 
@@ -301,3 +301,16 @@ class BrokenHttp(EngineHttp):
 
     async def ask(self, *_address: object, **_options: object) -> Page:
         raise KeyError("a defect")
+
+
+class OllamaThatLoads(FamilyEngine):
+    """Has its model on disk, and in memory once it was asked to generate."""
+
+    def __init__(self) -> None:
+        super().__init__(ollama(loaded=False))
+
+    def answer(self, request: Received, connection: Connection) -> Answer:
+        if request.path != "/api/generate":
+            return super().answer(request, connection)
+        self.pages.update(ollama(loaded=True))
+        return json_answer({"model": "tiny", "response": "", "done": True, "done_reason": "load"})
