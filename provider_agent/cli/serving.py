@@ -29,12 +29,12 @@ def serve(config: Path | None, *, as_json: bool) -> int:
 
 async def _until_signal(config: "AgentConfig", on_event: OnEvent) -> int:
     from provider_agent.agent import app
-    from provider_agent.cli.signals import stop_on_signals
+    from provider_agent.cli.signals import reload_on_hangup, stop_on_signals
     from provider_agent.telemetry import logs
 
     logs.configure(config.log.level, config.log.format)
-    with stop_on_signals() as stop:
-        return await app.run(config, stop=stop, on_event=on_event)
+    with stop_on_signals() as stop, reload_on_hangup(stop) as reload:
+        return await app.run(config, stop=stop, reload=reload, on_event=on_event)
 
 
 def _print_event(name: str, fields: dict[str, object]) -> None:

@@ -1,12 +1,15 @@
-"""Turns SIGINT and SIGTERM into a stop event; knows nothing of what is stopped."""
+"""Turns signals into events, to stop or to read the settings again; knows nothing of who listens."""
 
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_TERMINAL = "/dev/tty"
 
 
 @contextmanager
@@ -27,6 +30,40 @@ def stop_on_signals(exit_now: Callable[[int], object] = os._exit) -> Iterator[as
         for number in STOP_SIGNALS:
             _install(number, handle, handlers)
         yield stop
+
+
+@contextmanager
+def reload_on_hangup(
+    stop: asyncio.Event, has_terminal: Callable[[], bool] | None = None
+) -> Iterator[asyncio.Event]:
+    """An event that SIGHUP sets; nothing does on Windows.
+
+    Somebody may have closed the terminal instead, from which the program was started: that sets `stop`,
+    unless it was started with `nohup`. Needs a running loop, in the main thread.
+    """
+    reload = asyncio.Event()
+    if sys.platform == "win32":
+        yield reload
+        return
+    is_there = has_terminal or _has_terminal
+    minds_terminal = is_there() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+    def handle(_number: int) -> None:
+        is_closed = minds_terminal and not is_there()
+        (stop if is_closed else reload).set()
+
+    with ExitStack() as handlers:
+        _install(signal.SIGHUP, handle, handlers)
+        yield reload
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal that this process belongs to."""
+    try:
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _install(number: signal.Signals, handle: Callable[[int], None], handlers: ExitStack) -> None:
