@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-_NOTHING_YET: Final = re.compile(rb"(?:[ \t\r\n]++|:[^\r\n]*+[\r\n])*+(:[^\r\n]*+)?+")
+_NOTHING_YET: Final = re.compile(rb"\A(?:[ \t\r\n]++|:[^\r\n]*+[\r\n])++")
 
 
 class KeepAlive:
@@ -16,8 +16,9 @@ class KeepAlive:
     def __init__(self) -> None:
         self._is_in_comment = False
 
-    def is_all(self, data: bytes) -> bool:
-        """Nothing else has come so far."""
-        match = _NOTHING_YET.fullmatch(b":" + data if self._is_in_comment else data)
-        self._is_in_comment = match is not None and match[1] is not None
-        return match is not None
+    def skip(self, data: bytes) -> bytes:
+        """The answer from its first byte on; empty until that has come."""
+        text = b":" + data if self._is_in_comment else data
+        rest = _NOTHING_YET.sub(b"", text)
+        self._is_in_comment = rest.startswith(b":")
+        return b"" if self._is_in_comment else rest

@@ -63,9 +63,13 @@ class HttpReply:
             self._wire.resume()
 
     def _hear_first(self, data: bytes) -> None:
-        """Until it begins, the limit for the first byte holds: each sign of life starts it anew."""
-        if self._keep_alive.is_all(data):
-            self._hear(data)
+        """Until it begins, the limit for the first byte holds, and each sign of life starts it anew.
+
+        Such a sign is not for the client: a byte that it has seen would bind the job to this engine.
+        """
+        self._silence.since_s = self._now()
+        data = self._keep_alive.skip(data)
+        if not data:
             return
         self._has_begun = True
         self._wire.read_on(self._hear)

@@ -104,8 +104,8 @@ async def test_paused_time_is_not_the_engines() -> None:
                 await job
 
 
-async def test_a_ping_is_relayed_and_does_not_begin_the_answer() -> None:
-    """Prefill goes on behind it: the limit for the first byte holds, not the shorter one between bytes."""
+async def test_a_ping_does_not_begin_the_answer() -> None:
+    """Prefill goes on: the limit for the first byte holds, and another engine may still be asked."""
     with LooseTransport() as line:
         line.arrive(HEAD)
         reply, taker = await reply_of(line, idle_s=0.02), Taker()
@@ -121,7 +121,18 @@ async def test_a_ping_is_relayed_and_does_not_begin_the_answer() -> None:
             with pytest.raises(IdleTimeout):
                 await job
 
-        assert taker.taken == b": ping\n\n" + chat_chunk("a")
+        assert taker.taken == chat_chunk("a")
+
+
+async def test_a_ping_amid_the_answer_is_relayed() -> None:
+    """It is the engine's, and the client's connection needs it, too."""
+    body = chat_chunk("a") + b": ping\n\n" + chat_chunk("b", "stop") + DONE
+    with LooseTransport() as line:
+        line.arrive(HEAD + chunk(b": ping\n\n" + body) + END)
+        reply, taker = await reply_of(line), Taker()
+        await reply.relay(taker)
+
+        assert taker.taken == body
 
 
 async def test_what_the_taker_raises_is_raised_to_who_relays() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.backends.base import Call, Usage
+from provider_agent.backends.keepalive import KeepAlive
 from provider_agent.backends.request import prepare
 from provider_agent.backends.stream import Scanner, scanner_for
 from tests.fakes.scanning import BORDERS, byte_by_byte, read, split
@@ -43,8 +44,19 @@ def scanner_of(transcript: Transcript) -> Scanner:
     )
 
 
+def answer_in(pieces: list[bytes]) -> Iterator[bytes]:
+    """Without what comes before the answer."""
+    keep_alive, rest = KeepAlive(), iter(pieces)
+    for piece in rest:
+        answer = keep_alive.skip(piece)
+        if answer:
+            yield answer
+            break
+    yield from rest
+
+
 def made_of(transcript: Transcript, pieces: list[bytes]) -> tuple[bytes, Usage, str]:
-    relayed, usage, verdict = read(scanner_of(transcript), pieces)
+    relayed, usage, verdict = read(scanner_of(transcript), answer_in(pieces))
     return relayed, usage, verdict.partition(":")[0]
 
 

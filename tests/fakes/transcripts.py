@@ -581,12 +581,12 @@ _ROUTED_ERROR = (
 )
 
 REMOTE = [
-    _whole(
+    Transcript(
         "remote",
         "chat behind comments",
-        ": OPENROUTER PROCESSING\n\n" * 2 + _chunks(_ROUTED, *_OLLAMA_TEXT),
-        _VLLM_COUNT,
+        (": OPENROUTER PROCESSING\n\n" * 2 + _chunks(_ROUTED, *_OLLAMA_TEXT) + _VLLM_COUNT + DONE).encode(),
         source=DOCUMENTS,
+        relayed=(_chunks(_ROUTED, *_OLLAMA_TEXT) + DONE).encode(),
     ),
     _failed("remote", _running(_ROUTED, *_OLLAMA_TEXT), _ROUTED_ERROR, source=DOCUMENTS),
     Transcript(

@@ -21,7 +21,7 @@ from tests.simulation.engine_sockets import STREAM_HEAD, Conversation, EngineLoo
 from tests.simulation.loop import run_virtually
 
 MINUTE_S: Final = 60.0
-FIRST_BYTE_S: Final = 15 * MINUTE_S
+FIRST_BYTE_S: Final = ExecutorLimits().first_byte_timeout_s
 PORT: Final = 8000
 CHAT: Final = "/v1/chat/completions"
 PING: Final = b": ping\n\n"
@@ -80,7 +80,7 @@ def silent_for(silence_s: float, *, head_first: bool) -> Serve:
 @pytest.mark.parametrize("head_first", [False, True])
 def test_an_engine_that_is_silent_for_ten_minutes_is_served(head_first: bool) -> None:
     """A model is loaded, a long prompt is read; also where its headers come at once (field note 20)."""
-    ended, took_s = ends(silent_for(10 * MINUTE_S, head_first=head_first), first_byte_timeout_s=FIRST_BYTE_S)
+    ended, took_s = ends(silent_for(10 * MINUTE_S, head_first=head_first))
 
     assert (ended.code, ended.usage) == (None, Usage(3, 1))
     assert 600 <= took_s < 602
@@ -89,7 +89,7 @@ def test_an_engine_that_is_silent_for_ten_minutes_is_served(head_first: bool) ->
 @pytest.mark.parametrize("head_first", [False, True])
 def test_beyond_its_limit_the_first_byte_is_not_waited_for(head_first: bool) -> None:
     """Headers are no byte of the answer; the limit counts from the request (field note 17)."""
-    ended, took_s = ends(silent_for(3600.0, head_first=head_first), first_byte_timeout_s=FIRST_BYTE_S)
+    ended, took_s = ends(silent_for(3600.0, head_first=head_first))
 
     assert ended.code is ErrorCode.FIRST_BYTE_TIMEOUT
     assert FIRST_BYTE_S <= took_s < FIRST_BYTE_S + 2
@@ -143,7 +143,7 @@ def test_pings_keep_a_prefill_alive_for_an_hour() -> None:
             talk.say(PING)
         talk.say(chat_chunk("a", "stop") + DONE)
 
-    ended, took_s = ends(pings, first_byte_timeout_s=FIRST_BYTE_S)
+    ended, took_s = ends(pings)
 
     assert ended.code is None
     assert 3600 <= took_s < 3602
@@ -171,7 +171,7 @@ def test_pings_that_end_are_missed() -> None:
         talk.say(PING)
         await never()
 
-    ended, took_s = ends(pings_once, first_byte_timeout_s=FIRST_BYTE_S)
+    ended, took_s = ends(pings_once)
 
     assert ended.code is ErrorCode.FIRST_BYTE_TIMEOUT
     assert FIRST_BYTE_S + 60 <= took_s < FIRST_BYTE_S + 62
