@@ -34,12 +34,14 @@ class Situation(NamedTuple):
         draining: the agent is leaving.
         budget_wait_s: how long it is until the operator's limit of tokens allows for another job.
         block: says why a route takes no job at all now.
+        paused: what is said to jobs while the agent rests.
     """
 
     running: Collection[RunningJob]
     draining: bool = False
     budget_wait_s: float = 0.0
     block: Callable[[Route], Block | None] = lambda _: None
+    paused: Refusal | None = None
 
 
 def admit(
@@ -59,6 +61,8 @@ def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situat
     """What stands in the way of the whole agent, whichever the route."""
     if now.draining:
         return Refusal(ErrorCode.DRAINING, "this agent is leaving")
+    if now.paused is not None:
+        return now.paused
     if now.budget_wait_s:
         reason = "this agent has served all the tokens that its operator allows in a minute"
         return Refusal(ErrorCode.RATE_LIMITED, reason, retry_after_ms=_milliseconds(now.budget_wait_s))

@@ -68,6 +68,7 @@ class Executor:
         table: the present routing table; replaced when the catalog changes.
         breaker: which routes take no job now.
         draining: new jobs are refused; what runs may finish.
+        paused: says what new jobs are told while the agent rests; what runs may finish.
         on_unreachable, on_missing: told the name of a backend that a job could not reach, or that has not got
             the job's model.
     """
@@ -84,6 +85,7 @@ class Executor:
         self.table = table
         self.limits = limits
         self.draining = False
+        self.paused: Callable[[], Refusal | None] = lambda: None
         self.on_unreachable: Callable[[str], None] = lambda _: None
         self.on_missing: Callable[[str], None] = lambda _: None
         self._clock = clock
@@ -297,9 +299,8 @@ class Executor:
             await self._at_rest.wait()
 
     def _admit(self, job: Job) -> tuple[Route, ...] | Refusal:
-        now = Situation(
-            self._running.values(), self.draining, self._budget.wait_s(self._clock()), self.breaker.block
-        )
+        wait_s = self._budget.wait_s(self._clock())
+        now = Situation(self._running.values(), self.draining, wait_s, self.breaker.block, self.paused())
         return admit(job, self.table, self.limits, now)
 
     def _repeat(self, running: RunningJob, job: Job) -> None:

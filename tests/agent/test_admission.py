@@ -58,6 +58,30 @@ def test_the_most_lasting_reason_is_the_one_that_is_told(case: Job, code: ErrorC
     assert verdict.code is code
 
 
+RESTING = Refusal(ErrorCode.OUT_OF_CAPACITY, "this agent rests until 22:00", retry_after_ms=60_000)
+
+
+@pytest.mark.parametrize(
+    ("case", "situation", "code"),
+    [
+        (job(model_id="ghost"), {}, ErrorCode.MODEL_NOT_LOADED),
+        (job(request=BIG), {}, ErrorCode.REQUEST_TOO_LARGE),
+        (job(), {"draining": True}, ErrorCode.DRAINING),
+        (job(), {"budget_wait_s": 1.0}, ErrorCode.OUT_OF_CAPACITY),
+        (job(), {}, ErrorCode.OUT_OF_CAPACITY),
+    ],
+)
+def test_a_pause_is_told_after_what_lasts_longer_and_before_the_limit_of_tokens(
+    case: Job, situation: dict[str, Any], code: ErrorCode
+) -> None:
+    """A model that nobody has is still unknown when the agent is back (field note 9)."""
+    verdict = judged(case, paused=RESTING, **situation)
+
+    assert isinstance(verdict, Refusal)
+    assert verdict.code is code
+    assert (verdict == RESTING) is (code is ErrorCode.OUT_OF_CAPACITY)
+
+
 def test_the_limit_of_tokens_goes_before_the_slots_and_says_when_to_come_back() -> None:
     """A slot may be free in a second; the minute is not over then."""
     verdict = judged(job(), [running_on(ScriptedBackend())], budget_wait_s=1.2)

@@ -4,8 +4,9 @@ import asyncio
 
 import msgspec
 
+from provider_agent.agent.routing import Refusal
 from provider_agent.backends.base import StreamTruncated, Usage
-from provider_agent.protocol.errors import BadFrame, Stage
+from provider_agent.protocol.errors import BadFrame, ErrorCode, Stage
 from provider_agent.protocol.frames import JobDone, JobError, Tokens
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.executors import executing, job
@@ -274,3 +275,23 @@ async def test_leaving_the_executor_ends_what_still_runs() -> None:
 
     assert bench.line.codes() == ["agent_shutdown"]
     assert backend.open_connections == 0
+
+
+async def test_an_agent_that_rests_takes_no_new_job_and_finishes_what_runs() -> None:
+    """It is asked at each job, so that it serves again from one job to the next."""
+    gate = asyncio.Event()
+    resting: list[Refusal | None] = [None]
+    async with executing(ScriptedBackend(gate)) as bench:
+        bench.executor.paused = lambda: resting[-1]
+        bench.submit(job("a"))
+        await bench.settle()
+        resting.append(Refusal(ErrorCode.OUT_OF_CAPACITY, "this agent rests until 22:00", 60_000))
+        bench.submit(job("b"))
+        gate.set()
+        await bench.settle()
+        resting.append(None)
+        bench.submit(job("c"))
+        await bench.settle()
+
+    assert bench.refused == [ErrorCode.OUT_OF_CAPACITY]
+    assert [(ended.job_id, ended.code) for ended in bench.ended] == [("a", None), ("c", None)]
