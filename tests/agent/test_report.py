@@ -6,6 +6,7 @@ from pathlib import Path
 from provider_agent.agent.report import Report
 from provider_agent.backends.discovery import Catalog, CatalogEntry
 from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.vitals import HardwarePressure
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.configs import loaded
 from tests.fakes.executors import Bench, executing, job
@@ -77,3 +78,15 @@ async def test_what_became_of_the_last_settings_is_on_the_status_page(tmp_path: 
         ["it is wrong", ("log.format",)],
     ]
     assert beat.max_concurrency == 3
+
+
+async def test_consent_to_tell_of_the_hardware_can_be_given_and_taken_back(tmp_path: Path) -> None:
+    """Heartbeats follow, and without it do not even have the field (field note 45)."""
+    told: list[bool] = []
+    async with executing(ScriptedBackend()) as bench:
+        report = report_of(bench, tmp_path)
+        for consent in ("true", "false"):
+            report.reconfigure(loaded(tmp_path / "agent.toml", f"telemetry.hardware = {consent}"))
+            told.append(isinstance(report.heartbeat().hardware_pressure, HardwarePressure))
+
+    assert told == [True, False]
