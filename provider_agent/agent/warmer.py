@@ -31,6 +31,7 @@ class Warmer:
     """See the module.
 
     Attributes:
+        rests: says whether the agent pauses, for which its machine is another's: then nothing is loaded.
         on_loaded: told the name of a backend that has another model in memory now.
     """
 
@@ -43,6 +44,7 @@ class Warmer:
         clock: Callable[[], float],
     ) -> None:
         """`globs` are of public names; `table` gives what is served at present, `running` what runs."""
+        self.rests: Callable[[], bool] = lambda: False
         self.on_loaded: Callable[[str], None] = lambda _backend: None
         self._globs = tuple(globs)
         self._table = table
@@ -67,7 +69,7 @@ class Warmer:
         async with asyncio.TaskGroup() as loads:
             while True:
                 self._wake.clear()
-                for route in self._due():
+                for route in () if self.rests() else self._due():
                     self._at_work.add(route.backend.name)
                     loads.create_task(self._warm(route))
                 with suppress(TimeoutError):
