@@ -49,7 +49,10 @@ class Facts(msgspec.Struct, frozen=True):
             return self._in_response("error") or {"message": "the response failed"}
         if self.object_type == "response" and self.status == "failed":
             return {"message": "the response failed"}
-        return next((each.get("error") or _FAILED for each in self._choices if _is_given_up(each)), None)
+        for each in self._choices:
+            if each.get("error") or each.get("finish_reason") in _GIVEN_UP:
+                return each.get("error") or _FAILED
+        return None
 
     @property
     def ends_response(self) -> bool:
@@ -116,12 +119,17 @@ def make_out(data: bytes) -> Facts | None:
 
 
 def with_usage(before: Usage, said: Mapping[str, Any]) -> Usage:
-    """Counts as OpenAI names them, else as Anthropic does, else what was known before.
+    """Counts as OpenAI names them, which is the ordinary case; else as Anthropic does, else as before.
 
     1. Nothing was counted yet: Ollama and LocalAI send such a usage with each token.
     2. Of a rerank some tell the total only; there is nothing but input.
     3. Anthropic's input is without what was in the cache, OpenAI's is with it.
     """
+    if said.get("prompt_tokens"):
+        return Usage(
+            _first_count(said["prompt_tokens"], before.input_tokens),
+            _first_count(said.get("completion_tokens"), before.output_tokens),
+        )
     if not any(said.get(name) for name in (*_COUNTS, *_CACHED)):  # 1
         total = None if any(name in said for name in _COUNTS) else said.get("total_tokens") or None  # 2
         return Usage(_first_count(total, before.input_tokens), before.output_tokens)
@@ -141,10 +149,6 @@ def _in_timings(timings: Mapping[str, Any]) -> dict[str, Any]:
         "cache_read_input_tokens": timings.get("cache_n"),
         "output_tokens": timings.get("predicted_n"),
     }
-
-
-def _is_given_up(choice: Mapping[str, Any]) -> bool:
-    return bool(choice.get("error")) or choice.get("finish_reason") in _GIVEN_UP
 
 
 def _first_count(*values: object) -> int | None:
