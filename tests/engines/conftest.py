@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from tests.engines.processes import ENGINES, LlamaServer, Program
+from tests.engines.processes import ENGINES, LlamaServer, OllamaStandin, Program
 
 CONFIG = """\
 [coordinator]
@@ -72,7 +72,11 @@ def coordinator(folder: Path) -> Iterator[tuple[Program, str]]:
 @pytest.fixture(scope="session")
 def start_agent(folder: Path, coordinator: tuple[Program, str]) -> StartAgent:
     """Make an agent in front of engines `(kind, url, more settings)`; to be entered."""
-    program, url = coordinator
+    return agents_of(*coordinator, folder)
+
+
+def agents_of(program: Program, url: str, folder: Path) -> StartAgent:
+    """The same for any coordinator."""
 
     @contextlib.contextmanager
     def start(
@@ -110,6 +114,24 @@ def line(folder: Path, coordinator: tuple[Program, str], start_agent: StartAgent
             direct=stack.enter_context(client(chat.url)),
             through=stack.enter_context(client(url)),
         )
+
+
+@pytest.fixture(scope="session")
+def lively(folder: Path, line: Line) -> Iterator[str]:
+    """The URL of a coordinator that gives signs of life all the time, with the slow engine behind it."""
+    command = ["coordinator", "--dev", "--listen", "127.0.0.1:0"]
+    with Program("lively", folder, command, PROVIDER_COORDINATOR__KEEPALIVE_S="0.05") as program:
+        url = program.event("listening")["url"]
+        with (
+            OllamaStandin(folder, "lively-ollama", {"slow": line.slow.url}) as ollama,
+            agents_of(program, url, folder)(
+                "lively-den",
+                ("llamacpp", line.slow.url, ""),
+                ("ollama", ollama.url, ""),
+                models={"slow", "slow:latest"},
+            ),
+        ):
+            yield url
 
 
 def client(url: str) -> OpenAI:

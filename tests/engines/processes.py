@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 import httpx
 
-ENGINES = Path(__file__).parents[2] / ".engines"
+ROOT = Path(__file__).parents[2]
+ENGINES = ROOT / ".engines"
 START_LIMIT_S = 30.0
 POLL_S = 0.005
 
@@ -114,6 +115,34 @@ class LlamaServer(_Process):
     def cancels(self) -> int:
         """How many requests it has given up because their client left; asking this does not disturb it."""
         return self.log.read_text().count("cancel task")
+
+
+class OllamaStandin(_Process):
+    """Ollama's wire format in front of llama.cpp servers: models by name, each with the URL of its server."""
+
+    def __init__(self, folder: Path, name: str, models: Mapping[str, str]) -> None:
+        super().__init__(name, folder)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._models = models
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "tests.engines.ollama_standin", str(self.port)]
+        with self.log.open("a") as log:
+            self._child = subprocess.Popen(
+                [*command, *(f"{name}={url}" for name, url in self._models.items())],
+                stdout=log,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+            )
+        eventually(self._is_there, START_LIMIT_S, f"{self.name} is up (see {self.log})")
+
+    def _is_there(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/api/version", timeout=5).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
 
 
 class Program(_Process):
