@@ -31,7 +31,6 @@ class Warmer:
     """See the module.
 
     Attributes:
-        rests: says whether the agent pauses, for which its machine is another's: then nothing is loaded.
         on_loaded: told the name of a backend that has another model in memory now.
     """
 
@@ -44,7 +43,6 @@ class Warmer:
         clock: Callable[[], float],
     ) -> None:
         """`globs` are of public names; `table` gives what is served at present, `running` what runs."""
-        self.rests: Callable[[], bool] = lambda: False
         self.on_loaded: Callable[[str], None] = lambda _backend: None
         self._globs = tuple(globs)
         self._table = table
@@ -69,7 +67,7 @@ class Warmer:
         async with asyncio.TaskGroup() as loads:
             while True:
                 self._wake.clear()
-                for route in () if self.rests() else self._due():
+                for route in self._due():
                     self._at_work.add(route.backend.name)
                     loads.create_task(self._warm(route))
                 with suppress(TimeoutError):

@@ -140,20 +140,6 @@ async def test_no_slot_of_a_client_is_taken(busy_with: str) -> None:
     assert backend.asked == ["a"]
 
 
-async def test_nothing_is_loaded_while_the_agent_rests() -> None:
-    """The GPU is somebody else's then, or it is the operator's night."""
-    backend = BackendThatLoads("a")
-    warmer = Agent((backend,)).warmer("a")
-    warmer.rests = lambda: True
-    async with at_work(warmer):
-        await has_settled(lambda: backend.asked == [])
-        warmer.rests = lambda: False
-        warmer.look()
-        await backend.was_asked(1)
-
-    assert backend.asked == ["a"]
-
-
 async def test_a_failure_is_told_once_with_its_reason_and_tried_again() -> None:
     """Not each time: the operator has read it."""
     backend, lines = BackendThatLoads("a"), LogLines()
