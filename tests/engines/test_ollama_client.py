@@ -170,11 +170,17 @@ def test_a_model_is_shown(two: Two, name: str) -> None:
     assert got.capabilities == [each for each in expected.capabilities or () if each != "tools"]
 
 
-def test_running_models_can_be_asked_for(two: Two) -> None:
-    """Whether an agent tells of any or not."""
-    assert {model.model for model in two.through.ps().models} <= {
-        model.model for model in two.direct.list().models
-    }
+def test_running_models_are_told(two: Two) -> None:
+    """As soon as the agent has looked; it does so each second here."""
+    two.through.chat("small")
+    assert "small:latest" in running(two.direct)
+
+    eventually(lambda: running(two.through) == running(two.direct), 5, "the same models run")
+
+
+def running(asked: ollama.Client) -> dict[str | None, int | None]:
+    """The models in memory, with their context."""
+    return {model.model: model.context_length for model in asked.ps().models}
 
 
 # --- failures ----------------------------------------------------------------------------
