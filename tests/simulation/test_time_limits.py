@@ -177,6 +177,26 @@ def test_pings_that_end_are_missed() -> None:
     assert FIRST_BYTE_S + 60 <= took_s < FIRST_BYTE_S + 62
 
 
+def test_a_cancel_keeps_what_was_counted() -> None:
+    """In the middle of an answer whose engine counts with each token (field note 14)."""
+    ended: list[EndedJob] = []
+
+    async def counts(talk: Conversation, _request: bytes) -> None:
+        talk.say(STREAM_HEAD + b'data: {"choices":[],"timings":{"prompt_n":3,"predicted_n":2}}\n\n')
+        await talk.left.wait()
+
+    async def scene(bench: Bench) -> None:
+        bench.submit(job(request=msgspec.Raw(b'{"stream":true}')))
+        await asyncio.sleep(5)
+        bench.executor.cancel("j")
+        await asyncio.sleep(5)
+        ended.extend(bench.ended)
+
+    run(counts, scene)
+
+    assert [(each.code, each.usage) for each in ended] == [(ErrorCode.CANCELLED, Usage(3, 2))]
+
+
 def test_a_job_may_bring_limits_of_its_own() -> None:
     """They win over the agent's."""
     ended: list[Any] = []
