@@ -10,9 +10,11 @@ from dataclasses import replace
 from provider_agent.agent.config import AgentConfig, ConfigError
 from provider_agent.agent.connector import Connector, SessionEnd
 from provider_agent.agent.executor import Executor, ExecutorLimits
+from provider_agent.agent.gpu_watch import GpuWatch
 from provider_agent.agent.heartbeat import beat
 from provider_agent.agent.identity import Identity
 from provider_agent.agent.outcomes import EndedJob
+from provider_agent.agent.pause import Pause
 from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
 from provider_agent.agent.reload import Change, Reading, Reloader
 from provider_agent.agent.report import Report
@@ -44,6 +46,7 @@ async def run(
     on_event: OnEvent = lambda _name, _facts: None,
     environ: Mapping[str, str] = os.environ,
     wait: Waiter = wait_until,
+    wall_clock: Callable[[], float] = time.time,
 ) -> int:
     """Serve until `stop` is set, then drain; gives the exit code (0, 75 replaced, 78 rejected for good).
 
@@ -59,7 +62,7 @@ async def run(
     code = config.enrollment_code() if identity.provider_id(host) is None else None
     credentials = Credentials(identity, host, code, allow_legacy=config.coordinator.allow_legacy_auth)
     async with EngineHttp() as http:
-        agent = Agent(config, credentials, on_event=on_event)
+        agent = Agent(config, credentials, on_event=on_event, wall_clock=wall_clock)
         discovery = Discovery(
             settings,
             http,
@@ -68,18 +71,12 @@ async def run(
             grace_s=config.discovery.grace_s,
             on_change=agent.use,
         )
-
-        def apply(change: Change) -> None:
-            agent.reconfigure(change)
-            found = change.config.discovery
-            discovery.reconfigure(
-                change.backends,
-                probe_loopback=found.enabled,
-                interval_s=found.interval_s,
-                grace_s=found.grace_s,
-            )
-
-        reloader = Reloader(Reading(config, settings), environ, apply=apply, refuse=agent.refuse_settings)
+        reloader = Reloader(
+            Reading(config, settings),
+            environ,
+            apply=lambda change: agent.reconfigure(change, discovery),
+            refuse=agent.refuse_settings,
+        )
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(reloader.run(reload or asyncio.Event()))
             try:
@@ -98,6 +95,7 @@ class Agent:
         *,
         on_event: OnEvent,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._credentials = credentials
@@ -120,6 +118,10 @@ class Agent:
             on_refused=self._report.job_refused,
         )
         self._executor.breaker.on_change = self._offer_anew
+        self._pause = Pause(config.schedule, GpuWatch(self._report.ports), clock=wall_clock)
+        self._pause.on_change = self._rest_changed
+        self._report.rest = lambda: self._pause.rest
+        self._executor.paused = self._pause.refusal
         self._offer = self._report.capabilities()
         self._warmer = Warmer(
             config.models.warm,
@@ -139,6 +141,7 @@ class Agent:
         self._executor.on_unreachable = discovery.report_unreachable
         self._executor.on_missing = discovery.report_changed
         self._warmer.on_loaded = discovery.report_changed
+        self._pause.look()
         connector = Connector(
             dial=self._dial,
             serve=self._serve,
@@ -156,6 +159,7 @@ class Agent:
             beside = [
                 tasks.create_task(discovery.run()),
                 tasks.create_task(self._warmer.run()),
+                tasks.create_task(self._pause.run()),
                 tasks.create_task(self._pass_on(stop)),
                 tasks.create_task(self._leave()),
             ]
@@ -205,10 +209,23 @@ class Agent:
         if self._session is not None:
             self._session.announce()
 
+    def _rest_changed(self) -> None:
+        """A pause has begun, or ended: nothing is on offer meanwhile, and no model is kept in memory."""
+        rest = self._pause.rest
+        self._tell("resumed" if rest is None else "paused", {} if rest is None else {"reason": rest.why})
+        self._keep_warm()
+        self._announce_news()
+        if self._session is not None:
+            self._session.tell(self._report.heartbeat())
+
+    def _keep_warm(self) -> None:
+        rests = self._asked_to_leave.is_set() or self._pause.rest is not None
+        self._warmer.use(() if rests else self._config.models.warm)
+
     # --- settings -------------------------------------------------------------------------
 
-    def reconfigure(self, change: Change) -> None:
-        """Go by these settings from now on. What runs goes on as it began."""
+    def reconfigure(self, change: Change, discovery: Discovery) -> None:
+        """Go by these settings from now on, in one step. What runs goes on as it began."""
         config, before = change.config, self._config
         self._config = config
         if config.log.level != before.log.level:
@@ -219,8 +236,15 @@ class Agent:
         self._report.settings_refused, self._report.settings_at_restart = None, change.at_restart
         if not self._asked_to_leave.is_set():
             self._leave_within_s = config.limits.shutdown_grace_s
-            self._warmer.use(config.models.warm)
+        self._pause.use(config.schedule)
+        self._keep_warm()
         self._tell("settings_applied", {"keys": change.applied, "at_restart": change.at_restart})
+        discovery.reconfigure(
+            change.backends,
+            probe_loopback=config.discovery.enabled,
+            interval_s=config.discovery.interval_s,
+            grace_s=config.discovery.grace_s,
+        )
         self._offer_anew()
 
     def refuse_settings(self, problem: str) -> None:
@@ -334,7 +358,7 @@ class Agent:
         log.info("draining", active_jobs=len(self._executor.running), within_s=self._leave_within_s)
         self._tell("draining", {"active_jobs": len(self._executor.running)})
         self._executor.draining = True
-        self._warmer.use(())
+        self._keep_warm()
         if self._session is not None:
             self._session.tell(self._report.heartbeat())
         await self._executor.drain(self._leave_within_s)

@@ -18,10 +18,12 @@ from provider_agent.agent.config_sections import (
     PROGRAM,
     BackendSection,
     CoordinatorSection,
+    ScheduleSection,
     Settings,
     TelemetrySection,
 )
 from provider_agent.agent.routing import Policy
+from provider_agent.agent.schedule import BadSchedule
 from provider_agent.backends.address import BadAddress, normalise
 from provider_agent.backends.base import BackendSettings
 from provider_agent.backends.listing import is_name
@@ -115,6 +117,7 @@ def load(
     _check_globs(config, origin)
     _check_aliases(config, origin)
     _check_warm(config, origin)
+    _check_schedule(config.schedule, origin)
     _check_status_listen(config.telemetry, origin)
     return config
 
@@ -214,6 +217,17 @@ def _check_warm(config: AgentConfig, origin: Origin) -> None:
         if not _GLOB.search(name) and not policy.lets_through(name):
             problem = f'holds "{name}", which models.expose and models.hide do not let through'
             raise origin.error("models.warm", problem, "offer that model, or do not keep it warm")
+
+
+def _check_schedule(section: ScheduleSection, origin: Origin) -> None:
+    try:
+        _ = section.zone
+    except BadSchedule as bad:
+        raise origin.error("schedule.timezone", bad.problem, bad.remedy) from bad
+    try:
+        _ = section.hours
+    except BadSchedule as bad:
+        raise origin.error("schedule.active", bad.problem, bad.remedy) from bad
 
 
 def _check_status_listen(section: TelemetrySection, origin: Origin) -> None:

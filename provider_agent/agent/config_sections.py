@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 import platformdirs
 from msgspec import Meta
 
+from provider_agent.agent.schedule import Schedule, find_zone, parse_hours
 from provider_agent.protocol.fields import LARGEST_COUNT
 
 PROGRAM = "provider-agent"
@@ -144,6 +146,29 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     shutdown_grace_s: Seconds = 30.0
 
 
+class ScheduleSection(Section, frozen=True, kw_only=True):
+    """When this agent serves."""
+
+    active: str | None = None
+    timezone: str | None = None
+    pause_when_gpu_busy: bool = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is anything that might make it rest."""
+        return self.active is not None or self.pause_when_gpu_busy
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """None for local time. Raises BadSchedule."""
+        return None if self.timezone is None else find_zone(self.timezone)
+
+    @property
+    def hours(self) -> Schedule:
+        """Raises BadSchedule."""
+        return Schedule(() if self.active is None else parse_hours(self.active), self.zone)
+
+
 class TelemetrySection(Section, frozen=True, kw_only=True):
     """What is told of this machine, and to whom."""
 
@@ -181,5 +206,6 @@ class Settings(Section, frozen=True, kw_only=True):
     models: ModelsSection = ModelsSection()
     pricing: PricingSection = PricingSection()
     limits: LimitsSection = LimitsSection()
+    schedule: ScheduleSection = ScheduleSection()
     telemetry: TelemetrySection = TelemetrySection()
     log: LogSection = LogSection()

@@ -19,10 +19,11 @@ class ExecutorView:
     active_jobs: int
     max_concurrent: int
     draining: bool
+    paused: bool = False
 
     @property
     def free_slots(self) -> int:
-        return 0 if self.draining else max(self.max_concurrent - self.active_jobs, 0)
+        return 0 if self.draining or self.paused else max(self.max_concurrent - self.active_jobs, 0)
 
 
 def build(

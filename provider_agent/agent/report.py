@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlsplit
 
 from provider_agent import __version__
 from provider_agent.agent.config import AgentConfig
 from provider_agent.agent.executor import Executor
 from provider_agent.agent.heartbeat import ExecutorView, build
 from provider_agent.agent.outcomes import EndedJob
+from provider_agent.agent.pause import Rest
+from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.status import StatusSource
 from provider_agent.backends.discovery import Catalog
 from provider_agent.protocol.errors import ErrorCode
@@ -19,6 +23,8 @@ from provider_agent.telemetry.rolling import Outcomes
 
 NOT_OUR_FAULT = frozenset({ErrorCode.CANCELLED, ErrorCode.BAD_REQUEST, ErrorCode.REQUEST_TOO_LARGE})
 """Outcomes that say nothing about how well this agent serves."""
+
+_NOTHING: Final = RoutingTable(Catalog(()), Policy())
 
 
 class Report:
@@ -32,6 +38,7 @@ class Report:
         revision: of the offer; grows with each change of it.
         metrics: for Prometheus.
         session_up: whether there is a session now.
+        rest: the present pause, if there is one: then nothing is on offer.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Report:
         self.catalog = Catalog(())
         self.revision = 0
         self.session_up: Callable[[], bool] = lambda: False
+        self.rest: Callable[[], Rest | None] = lambda: None
         self._executor = executor
         self._clock = clock
         self._started_s = clock()
@@ -87,10 +95,15 @@ class Report:
     @property
     def models(self) -> list[str]:
         """The names on offer."""
-        return [offer.model_id for offer in self._executor().table.offers]
+        return [offer.model_id for offer in self._table.offers]
+
+    @property
+    def _table(self) -> RoutingTable:
+        """What is on offer, which is not always what could be run."""
+        return self._executor().table if self.rest() is None else _NOTHING
 
     def capabilities(self) -> Capabilities:
-        table, limits, operator = self._executor().table, self.config.limits, self.config.operator
+        table, limits, operator = self._table, self.config.limits, self.config.operator
         return Capabilities(
             revision=self.revision,
             models=table.offers,
@@ -117,22 +130,24 @@ class Report:
                 active_jobs=len(executor.running),
                 max_concurrent=self.config.limits.max_concurrent,
                 draining=executor.draining,
+                paused=self.rest() is not None,
             ),
             backends=self._backends(),
-            catalog_fingerprint=executor.table.fingerprint,
+            catalog_fingerprint=self._table.fingerprint,
             uptime_s=now_s - self._started_s,
             hardware=None if self._hardware is None else self._hardware.pressure(),
         )
 
     def view(self) -> AgentView:
-        executor = self._executor()
+        executor, rest = self._executor(), self.rest()
         return AgentView(
             session_up=self.session_up(),
             active_jobs=len(executor.running),
             max_concurrent=self.config.limits.max_concurrent,
             draining=executor.draining,
-            models=len(executor.table),
+            models=len(self._table),
             backends=self._backends(),
+            paused="" if rest is None else rest.why,
         )
 
     def status(self, coordinator: str) -> StatusSource:
@@ -143,13 +158,18 @@ class Report:
         return {
             "coordinator": coordinator,
             "offers": self.models,
-            "warm": [offer.model_id for offer in self._executor().table.offers if offer.warm],
-            "cold": [offer.model_id for offer in self._executor().table.offers if offer.warm is False],
-            "catalog_fingerprint": self._executor().table.fingerprint,
+            "warm": [offer.model_id for offer in self._table.offers if offer.warm],
+            "cold": [offer.model_id for offer in self._table.offers if offer.warm is False],
+            "catalog_fingerprint": self._table.fingerprint,
             "uptime_s": round(self._clock() - self._started_s, 1),
             "settings_refused": self.settings_refused,
             "settings_at_restart": self.settings_at_restart,
         }
+
+    def ports(self) -> frozenset[int]:
+        """Where the engines listen, if they do so on this machine."""
+        ports = (urlsplit(entry.backend.url).port for entry in self.catalog.entries)
+        return frozenset(port for port in ports if port)
 
     def _backends(self) -> tuple[BackendStatus, ...]:
         return tuple(

@@ -91,6 +91,8 @@ def obstacle(view: AgentView) -> str | None:
         return "the agent is draining"
     if not view.session_up:
         return "there is no session with the coordinator"
+    if view.paused:
+        return f"paused: {view.paused}"
     if view.models == 0:
         return "there is no model to offer: no engine was found, or models.expose and models.hide leave none"
     return None
@@ -101,8 +103,10 @@ def status_of(view: AgentView) -> dict[str, object]:
     return {
         "agent_version": __version__,
         "ready": obstacle(view) is None,
+        "reason": obstacle(view),
         "session_up": view.session_up,
         "draining": view.draining,
+        "paused": view.paused or None,
         "active_jobs": view.active_jobs,
         "max_concurrent": view.max_concurrent,
         "models": view.models,

@@ -35,7 +35,7 @@ _FIRST_BYTE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 @dataclass(frozen=True, slots=True)
 class AgentView:
-    """How an agent is at this moment."""
+    """How an agent is at this moment; `paused` says why it takes no jobs for a while, if so."""
 
     session_up: bool
     active_jobs: int
@@ -43,6 +43,7 @@ class AgentView:
     draining: bool
     models: int
     backends: tuple[BackendStatus, ...] = ()
+    paused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +201,7 @@ class AgentMetrics(_Metrics):
         yield self._gauge("active_jobs", "Jobs running now", view.active_jobs)
         yield self._gauge("max_concurrent", "Jobs that may run at once", view.max_concurrent)
         yield self._gauge("draining", "1 while no new jobs are taken", view.draining)
+        yield self._gauge("paused", "1 outside active hours, or while others use the GPU", bool(view.paused))
         yield self._gauge("models", "Models on offer", view.models)
         healthy = GaugeMetricFamily(
             "provider_agent_backend_healthy", "1 while the backend answers", labels=("backend", "kind")

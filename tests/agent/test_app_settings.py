@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from provider_agent.protocol.frames import Capabilities, Drain, Heartbeat, JobChunk, Limits, Scheme
+from provider_agent.protocol.frames import Capabilities, Drain, Heartbeat, JobChunk, JobError, Limits, Scheme
 from provider_agent.protocol.vitals import HardwarePressure
 from provider_agent.transport.channel import ChannelClosed
 from tests.fakes.engine import Act, Answer, FakeEngine, chat_chunk, json_answer, sse, whole_chat
@@ -87,6 +87,34 @@ async def test_what_the_operator_allows_is_told_and_kept(tmp_path: Path) -> None
     assert told == [Limits(max_concurrent_total=1, max_tokens_per_minute=5, max_job_bytes=1024)]
     assert codes == {"second": "out_of_capacity", "big": "request_too_large", "third": "rate_limited"}
     assert [post.json()["max_tokens"] for post in engine.posts] == [99]
+
+
+@pytest.mark.parametrize(("allowed", "requests"), [("false", 0), ("true", 1)])
+async def test_an_engine_fetches_a_picture_only_where_the_operator_says_so(
+    tmp_path: Path, allowed: str, requests: int
+) -> None:
+    """By default the request never reaches it, and the client reads what to do instead."""
+    outcomes: list[object] = []
+    picture = {"type": "image_url", "image_url": {"url": "http://10.0.0.1/x.png"}}
+    request = {"messages": [{"role": "user", "content": [picture]}], "stream": True}
+    async with FakeEngine() as engine:
+        engine.will_answer(whole_chat())
+        process: Process
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await peer.dispatch("j", "tiny", request)
+            outcomes.append((await peer.answer("j")).outcome)
+            process.stop.set()
+
+        async with agent(tmp_path, play, engine, LIMITS__ALLOW_REMOTE_MEDIA=allowed) as process:
+            pass
+
+    assert len(engine.posts) == requests
+    assert isinstance(outcomes[0], JobError) is (allowed == "false")
+    if isinstance(outcomes[0], JobError):
+        assert outcomes[0].error_code == "bad_request"
+        assert "as a data URL" in outcomes[0].message
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,16 @@ MISTAKES = {
         ", line 2: models.warm holds an empty glob, which no model matches",
         "remove it",
     ),
+    "hours that are none": Mistake(
+        URL + '[schedule]\nactive = "22-7"',
+        ", line 3: schedule.active holds what is no range of hours",
+        'write it as "22:00-07:00", several with commas between them',
+    ),
+    "zone that is none": Mistake(
+        URL + '[schedule]\nactive = "22:00-07:00"\ntimezone = "Berlin"',
+        ", line 4: schedule.timezone is no time zone that this machine knows",
+        'write it as "Europe/Berlin", or remove it for local time',
+    ),
     "alias without a name": Mistake(
         URL + 'models.aliases = { "" = "llama3" }',
         ", line 2: models.aliases holds a name of 0 characters that no model can be offered by",

@@ -1,5 +1,7 @@
 """Settings as values: ranges, derived values, and what they show of themselves."""
 
+from zoneinfo import ZoneInfo
+
 import msgspec
 import pytest
 
@@ -9,9 +11,11 @@ from provider_agent.agent.config_sections import (
     LimitsSection,
     ModelPrice,
     PricingSection,
+    ScheduleSection,
     TelemetrySection,
     default_key_path,
 )
+from provider_agent.agent.schedule import parse_hours
 from provider_agent.backends.families import AUTO, FAMILIES
 
 
@@ -41,6 +45,14 @@ def test_the_status_page_has_an_address_unless_it_is_off() -> None:
     for wrong in ("localhost", "x:99999", "x:y"):
         with pytest.raises(ValueError, match=r"port|Port"):
             _ = TelemetrySection(status_listen=wrong).status_address
+
+
+def test_a_schedule_is_unset_until_it_may_make_the_agent_rest() -> None:
+    """A time zone alone changes nothing."""
+    assert not ScheduleSection(timezone="Europe/Berlin").is_set
+    assert ScheduleSection(pause_when_gpu_busy=True).is_set
+    assert ScheduleSection(active="22:00-07:00").hours.ranges == parse_hours("22:00-07:00")
+    assert ScheduleSection(timezone="Europe/Berlin").hours.zone == ZoneInfo("Europe/Berlin")
 
 
 def test_a_section_hides_what_is_secret() -> None:

@@ -104,6 +104,7 @@ def test_hardware_is_told_only_with_consent() -> None:
         (ExecutorView(active_jobs=8, max_concurrent=8, draining=False), 0),
         (ExecutorView(active_jobs=9, max_concurrent=8, draining=False), 0),
         (ExecutorView(active_jobs=1, max_concurrent=8, draining=True), 0),
+        (ExecutorView(active_jobs=1, max_concurrent=8, draining=False, paused=True), 0),
     ],
 )
 def test_a_draining_agent_has_no_free_slots(view: ExecutorView, free: int) -> None:

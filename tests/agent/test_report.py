@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from provider_agent.agent.pause import Rest
 from provider_agent.agent.report import Report
 from provider_agent.backends.discovery import Catalog, CatalogEntry
 from provider_agent.protocol.errors import ErrorCode
@@ -90,3 +91,30 @@ async def test_consent_to_tell_of_the_hardware_can_be_given_and_taken_back(tmp_p
             told.append(isinstance(report.heartbeat().hardware_pressure, HardwarePressure))
 
     assert told == [True, False]
+
+
+async def test_an_agent_that_rests_has_nothing_on_offer_and_nothing_free(tmp_path: Path) -> None:
+    """Until the pause is over; what it could run is kept for that."""
+    async with executing(ScriptedBackend()) as bench:
+        report = report_of(bench, tmp_path)
+        serving = report.capabilities()
+        report.rest = lambda: Rest("outside active hours, until 22:00", "this agent rests", 0.0)
+        resting, beat, view = report.capabilities(), report.heartbeat(), report.view()
+        report.rest = lambda: None
+
+        assert report.capabilities() == serving
+
+    assert (resting.models, beat.free_slots, view.models) == ((), 0, 0)
+    assert resting.catalog_fingerprint == beat.catalog_fingerprint != serving.catalog_fingerprint
+    assert view.paused == "outside active hours, until 22:00"
+
+
+async def test_the_ports_of_the_engines_are_known(tmp_path: Path) -> None:
+    """By them their processes are told from strangers; an engine elsewhere may have none in its address."""
+    here, elsewhere = ScriptedBackend(), ScriptedBackend()
+    here.url, elsewhere.url = "http://127.0.0.1:11434", "https://gpu.example"
+    async with executing(here) as bench:
+        report = report_of(bench, tmp_path)
+        report.catalog = Catalog(tuple(CatalogEntry(each, (), healthy=True) for each in (here, elsewhere)))
+
+        assert report.ports() == {11434}

@@ -65,6 +65,10 @@ async def test_a_serving_agent_is_alive_and_ready(page: Page) -> None:
         (replace(SERVING, session_up=False), "there is no session with the coordinator"),
         (replace(SERVING, models=0), "there is no model to offer"),
         (replace(SERVING, draining=True), "the agent is draining"),
+        (
+            replace(SERVING, models=0, paused="outside active hours, until 22:00"),
+            "paused: outside active hours",
+        ),
     ],
 )
 async def test_an_agent_that_cannot_serve_is_alive_but_not_ready(
@@ -99,8 +103,10 @@ async def test_the_status_is_the_view_with_further_facts(page: Page) -> None:
         {
             "agent_version": __version__,
             "ready": True,
+            "reason": None,
             "session_up": True,
             "draining": False,
+            "paused": None,
             "active_jobs": 1,
             "max_concurrent": 8,
             "models": 2,
@@ -110,6 +116,16 @@ async def test_the_status_is_the_view_with_further_facts(page: Page) -> None:
             "provider_id": "prov-1",
         },
     )
+
+
+async def test_the_status_answers_why_no_job_comes(page: Page) -> None:
+    """In the words of `/readyz`, beside all that it may depend on (field note 79)."""
+    page.view = replace(SERVING, models=0, paused="outside active hours, until 22:00")
+
+    _, body = await page.json("/status")
+    assert isinstance(body, dict)
+    assert body["reason"] == "paused: outside active hours, until 22:00"
+    assert body["paused"] == "outside active hours, until 22:00"
 
 
 async def test_there_is_nothing_else_to_ask(page: Page) -> None:
