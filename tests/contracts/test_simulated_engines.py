@@ -269,6 +269,23 @@ async def test_a_cold_model_is_loaded_by_its_first_job(api: str) -> None:
     assert (cold.is_loaded, loading.is_loaded, warm.is_loaded) == (False, False, True)
 
 
+@pytest.mark.parametrize("api", sorted(LOAD_ON_DEMAND))
+async def test_a_cold_model_is_loaded_to_be_warm_without_a_job(api: str) -> None:
+    """It is waited for, and needs nothing once it is there."""
+    time = HandTime()
+    async with line(api, time=time, load_s=60.0) as it:
+        cold = await it.model()
+        loading = asyncio.create_task(it.backend.keep_warm(cold, within_s=LATE_S))
+        await time.somebody_sleeps()
+        time.advance(60)
+        await loading
+        warm = await it.model()
+        await it.backend.keep_warm(warm, within_s=LATE_S)
+        await until_slots(it.simulator, 0)
+
+    assert (cold.is_loaded, warm.is_loaded) == (False, True)
+
+
 async def test_llamacpp_says_that_it_is_loading() -> None:
     """503 on every page; and it is known all the same."""
     time = HandTime()
