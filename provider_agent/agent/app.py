@@ -17,7 +17,7 @@ from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.pause import Pause
 from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
 from provider_agent.agent.reload import Change, Reading, Reloader
-from provider_agent.agent.report import Report
+from provider_agent.agent.report import Report, ports_of
 from provider_agent.agent.resume import LastSession
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.agent.session import Credentials, Duties, Session
@@ -118,7 +118,9 @@ class Agent:
             on_refused=self._report.job_refused,
         )
         self._executor.breaker.on_change = self._offer_anew
-        self._pause = Pause(config.schedule, GpuWatch(self._report.ports), clock=wall_clock)
+        self._pause = Pause(
+            config.schedule, GpuWatch(lambda: ports_of(self._report.catalog)), clock=wall_clock
+        )
         self._pause.on_change = self._rest_changed
         self._report.rest = lambda: self._pause.rest
         self._executor.paused = self._pause.refusal
