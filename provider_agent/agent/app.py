@@ -185,13 +185,14 @@ class Agent:
         well_before = {entry.backend for entry in self._report.catalog.entries if entry.healthy}
         well_now = {entry.backend for entry in catalog.entries if entry.healthy}
         self._report.catalog = catalog
+        self._executor.breaker.present = {entry.backend for entry in catalog.entries}
         self._executor.breaker.forget({backend.name for backend in well_now - well_before})
         self._offer_anew()
         self._warmer.look()
 
     def _offer_anew(self) -> None:
         """Route by what is known now, and say so if the offer changed with it."""
-        before = self._executor.table.fingerprint
+        before, models = self._executor.table.fingerprint, self._report.models
         open_keys = self._executor.breaker.open_keys
         table = RoutingTable(self._report.catalog, self._policy, open_keys=open_keys)
         self._executor.table = table
@@ -199,6 +200,7 @@ class Agent:
             if table.left_out:
                 log.warning("models_left_out", count=table.left_out, reason="an agent offers no more")
             self._report.metrics.catalog_changed()
+        if self._report.models != models:  # slots and warmth change by the minute
             self._tell("models", {"models": self._report.models})
         self._announce_news()
 

@@ -32,6 +32,7 @@ async def test_a_model_that_is_to_be_warm_is_loaded_and_told_to_be_warm_at_once(
     assert warmth in ([False, True], [True])  # it may be loaded before there is a session
     assert [post.path for post in engine.posts if post.path != "/api/show"] == ["/api/generate"]
     assert "job" not in process.names
+    assert process.names.count("models") == 1
 
 
 async def test_a_cold_model_is_told_to_be_cold_and_left_so(tmp_path: Path) -> None:
