@@ -55,6 +55,7 @@ NOTES = {
     67: "an agent that does not come back by itself, or takes a clock for a heartbeat",
     68: "a deploy that drops running answers",
     70: "an engine that works on for a client who has left",
+    79: "an agent that gets no jobs, and nobody says why",
     80: "bursts, stalled readers and frozen peers that cost an answer",
 }
 """By the numbers that docstrings call field notes: a defect that ours does not have."""

@@ -166,11 +166,6 @@ class Report:
             "settings_at_restart": self.settings_at_restart,
         }
 
-    def ports(self) -> frozenset[int]:
-        """Where the engines listen, if they do so on this machine."""
-        ports = (urlsplit(entry.backend.url).port for entry in self.catalog.entries)
-        return frozenset(port for port in ports if port)
-
     def _backends(self) -> tuple[BackendStatus, ...]:
         return tuple(
             BackendStatus(
@@ -182,3 +177,9 @@ class Report:
             )
             for entry in self.catalog.entries
         )
+
+
+def ports_of(catalog: Catalog) -> frozenset[int]:
+    """Where the engines listen, if they do so on this machine."""
+    ports = (urlsplit(entry.backend.url).port for entry in catalog.entries)
+    return frozenset(port for port in ports if port)

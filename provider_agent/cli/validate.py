@@ -1,6 +1,7 @@
 """The command `validate`: says what a configuration means and which engines answer; changes nothing."""
 
 import os
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,18 +80,24 @@ def validate(
 
 async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     from provider_agent.agent.app import policy_of
+    from provider_agent.agent.report import ports_of
     from provider_agent.agent.routing import RoutingTable
     from provider_agent.backends.discovery import Discovery
     from provider_agent.backends.http import EngineHttp
     from provider_agent.cli.signals import stop_on_signals
     from provider_agent.cli.validate_engines import engine_problems
     from provider_agent.cli.validate_live import all_answered, as_values, try_offer
+    from provider_agent.cli.validate_schedule import schedule_problems
     from provider_agent.cli.validate_start import start_problems
 
     settings = config.backend_settings(os.environ)
     async with EngineHttp() as http:
         catalog = await Discovery(settings, http, probe_loopback=config.discovery.enabled).refresh()
-        problems = [*start_problems(config), *await engine_problems(settings, catalog, http)]
+        problems = [
+            *start_problems(config),
+            *schedule_problems(config.schedule, ports_of(catalog), time.time()),
+            *await engine_problems(settings, catalog, http),
+        ]
         table = RoutingTable(catalog, policy_of(config))
         findings = describe(config, settings, catalog, table)
         errors = [problem.text for problem in problems if problem.level == "error"]

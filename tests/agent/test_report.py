@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from provider_agent.agent.pause import Rest
-from provider_agent.agent.report import Report
+from provider_agent.agent.report import Report, ports_of
 from provider_agent.backends.discovery import Catalog, CatalogEntry
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.vitals import HardwarePressure
@@ -109,12 +109,11 @@ async def test_an_agent_that_rests_has_nothing_on_offer_and_nothing_free(tmp_pat
     assert view.paused == "outside active hours, until 22:00"
 
 
-async def test_the_ports_of_the_engines_are_known(tmp_path: Path) -> None:
+def test_the_ports_of_the_engines_are_known() -> None:
     """By them their processes are told from strangers; an engine elsewhere may have none in its address."""
     here, elsewhere = ScriptedBackend(), ScriptedBackend()
     here.url, elsewhere.url = "http://127.0.0.1:11434", "https://gpu.example"
-    async with executing(here) as bench:
-        report = report_of(bench, tmp_path)
-        report.catalog = Catalog(tuple(CatalogEntry(each, (), healthy=True) for each in (here, elsewhere)))
 
-        assert report.ports() == {11434}
+    assert ports_of(Catalog(tuple(CatalogEntry(each, (), healthy=True) for each in (here, elsewhere)))) == {
+        11434
+    }

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ async def agent(
     *,
     process: Process | None = None,
     tls: ssl.SSLContext | None = None,
+    wall_clock: Callable[[], float] = time.time,
     **settings: str,
 ) -> AsyncIterator[Process]:
     """An agent whose coordinator plays `play` on each session; leaving waits for its end.
@@ -80,7 +82,13 @@ async def agent(
         process = process or Process()
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(
-                run(load(None, environ), stop=process.stop, on_event=process.note, environ=environ)
+                run(
+                    load(None, environ),
+                    stop=process.stop,
+                    on_event=process.note,
+                    environ=environ,
+                    wall_clock=wall_clock,
+                )
             )
             yield process
             process.exit_code = await running

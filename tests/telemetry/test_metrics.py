@@ -81,6 +81,7 @@ def test_gauges_show_the_moment_of_the_scrape() -> None:
         session_up=False,
         active_jobs=0,
         draining=True,
+        paused="outside active hours",
         backends=(BackendStatus(name="gpu", kind="vllm", healthy=False, active_jobs=0),),
     )
     after = samples(metrics.render())
@@ -89,6 +90,7 @@ def test_gauges_show_the_moment_of_the_scrape() -> None:
     assert before["provider_agent_session_up"] == 1
     assert after["provider_agent_session_up"] == 0
     assert after["provider_agent_draining"] == 1
+    assert (before["provider_agent_paused"], after["provider_agent_paused"]) == (0, 1)
     assert after['provider_agent_backend_healthy{backend="gpu",kind="vllm"}'] == 0
 
 
