@@ -7,7 +7,7 @@ from provider_agent.agent.circuit import Block, Circuits, Key
 from provider_agent.agent.failover import counts_against, rest_after
 from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.routing import Route
-from provider_agent.backends.base import BackendError
+from provider_agent.backends.base import Backend, BackendError
 from provider_agent.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -17,11 +17,14 @@ class Breaker:
     """See the module.
 
     Attributes:
+        present: the backends of the present catalog; None for whichever there are. What becomes of jobs on
+            one that was replaced says nothing of its successor, which has the same name.
         on_change: called when a circuit has opened, and when an open one may be tried again or has closed.
     """
 
     def __init__(self, *, clock: Callable[[], float], running: Callable[[], Collection[RunningJob]]) -> None:
         """`running` gives what runs at present."""
+        self.present: Collection[Backend] | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._circuits = Circuits()
         self._clock = clock
@@ -31,6 +34,10 @@ class Breaker:
     def open_keys(self) -> frozenset[Key]:
         """The routes that take no job now because their engine keeps failing."""
         return self._circuits.open_keys(self._clock()) if self._circuits else frozenset()
+
+    def minds(self, route: Route) -> bool:
+        """Whether what happens on this route matters to those who come."""
+        return self.present is None or route.backend in self.present
 
     def block(self, route: Route) -> Block | None:
         """Why the route takes no job now; None when it takes one."""

@@ -93,6 +93,8 @@ class Driver:
                 return
 
     def _note(self, route: Route, error: BackendError) -> None:
+        if not self._breaker.minds(route):
+            return
         self._breaker.failed(route, error)
         if isinstance(error, BackendUnreachable):
             self._on_unreachable(route.backend.name)

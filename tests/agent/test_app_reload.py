@@ -264,3 +264,47 @@ async def test_a_job_that_is_answered_404_brings_the_engines_new_models(tmp_path
             pass
 
     assert told == [["other"]]
+
+
+async def test_an_engine_that_swaps_its_models_ends_no_job(tmp_path: Path) -> None:
+    """The next look announces what it has now; the job that it runs goes on."""
+    gate = asyncio.Event()
+    async with FakeEngine() as engine:
+        engine.will_answer(held(gate))
+        process: ReloadingProcess
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await begun(peer, "j")
+            engine.pages["/v1/models"] = models_page("other")
+            assert offers(await peer.until(Capabilities)) == ["other"]
+            assert await refused(peer, "k") == "model_not_loaded"
+            gate.set()
+            assert await whole(peer, "j")
+            process.stop.set()
+
+        async with reloading(tmp_path, play, engine, interval_s=1) as process:
+            pass
+
+
+async def test_an_engine_that_does_not_answer_looks_ends_no_job(tmp_path: Path) -> None:
+    """It is withdrawn, works on at what it has, and is offered again when it answers."""
+    gate = asyncio.Event()
+    async with FakeEngine() as engine:
+        engine.will_answer(held(gate))
+        process: ReloadingProcess
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            await begun(peer, "j")
+            page = engine.pages["/v1/models"]
+            engine.pages["/v1/models"] = json_answer({}, 500)
+            assert offers(await peer.until(Capabilities)) == []
+            engine.pages["/v1/models"] = page
+            assert offers(await peer.until(Capabilities)) == ["tiny"]
+            gate.set()
+            assert await whole(peer, "j")
+            process.stop.set()
+
+        async with reloading(tmp_path, play, engine, "discovery.grace_s = 0", interval_s=1) as process:
+            pass

@@ -163,3 +163,22 @@ def test_an_engine_that_is_back_is_used_at_once() -> None:
         assert bench.line.codes()[FAILURES:] == ["done"]
 
     run_virtually(play())
+
+
+def test_what_a_replaced_engine_does_opens_no_circuit_of_its_successor() -> None:
+    """The operator moves an engine, and stops the old one with jobs on it: the new one has the same name."""
+
+    async def play() -> None:
+        gate = asyncio.Event()
+        old, new = ScriptedBackend(gate, BROKEN, name="a"), ScriptedBackend(name="a")
+        async with executing(old) as bench:
+            bench.submit(*(job(f"j{number}") for number in range(FAILURES)))
+            await bench.settle()
+            bench.executor.breaker.present = {new}
+            gate.set()
+            await bench.settle()
+
+            assert bench.line.codes() == ["backend_error"] * FAILURES
+            assert bench.executor.breaker.open_keys == frozenset()
+
+    run_virtually(play())

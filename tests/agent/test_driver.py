@@ -257,3 +257,30 @@ async def test_a_job_without_a_deadline_has_none() -> None:
         await bench.settle()
 
     assert bench.line.codes() == ["done"]
+
+
+@pytest.mark.parametrize("trouble", [BackendUnreachable("down"), ModelNotFound("gone")])
+async def test_a_backend_that_was_replaced_speaks_for_nobody(trouble: Exception) -> None:
+    """Its name is that of its successor, which is another engine by now."""
+    gate = asyncio.Event()
+    old, new = ScriptedBackend(gate, trouble, name="a"), ScriptedBackend(b"x", name="a")
+    async with executing(old) as bench:
+        bench.submit(job())
+        await bench.settle()
+        bench.executor.breaker.present = {new}
+        gate.set()
+        await bench.settle()
+
+    assert bench.line.codes() != ["done"]
+    assert (bench.dead, bench.missing) == ([], [])
+
+
+async def test_a_backend_that_has_not_got_the_model_is_told() -> None:
+    """Somebody looks what it has instead."""
+    backend = ScriptedBackend(name="a", refuses=ModelNotFound("gone"))
+    async with executing(backend) as bench:
+        bench.executor.breaker.present = {backend}
+        bench.submit(job())
+        await bench.settle()
+
+    assert (bench.dead, bench.missing) == ([], ["a"])

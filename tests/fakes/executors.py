@@ -33,7 +33,7 @@ class Bench:
         line: the way out that it was lent last.
         ended: what telemetry learned of each job, in order.
         refused: why jobs were not taken on, in order.
-        dead: the names of the backends that jobs could not reach.
+        dead, missing: the names of the backends that jobs could not reach, or that had not got the model.
     """
 
     def __init__(self, table: RoutingTable, limits: ExecutorLimits) -> None:
@@ -41,6 +41,7 @@ class Bench:
         self.ended: list[EndedJob] = []
         self.refused: list[ErrorCode] = []
         self.dead: list[str] = []
+        self.missing: list[str] = []
         self.executor = Executor(
             table,
             limits,
@@ -49,6 +50,7 @@ class Bench:
             on_refused=self.refused.append,
         )
         self.executor.on_unreachable = self.dead.append
+        self.executor.on_missing = self.missing.append
 
     def submit(self, *jobs: Job) -> None:
         for each in jobs:

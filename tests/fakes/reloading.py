@@ -21,7 +21,7 @@ class ReloadingProcess(Process):
         file: its agent.toml.
     """
 
-    def __init__(self, file: Path, url: str, engine: FakeEngine | None) -> None:
+    def __init__(self, file: Path, url: str, engine: FakeEngine | None, interval_s: float) -> None:
         super().__init__()
         self.file = file
         self.reload = asyncio.Event()
@@ -29,7 +29,7 @@ class ReloadingProcess(Process):
         self._head = (
             f'coordinator.url = "{url}"\n'
             f'identity.key_path = "{file.parent / "identity" / "key.pem"}"\n'
-            "discovery.enabled = false\ndiscovery.interval_s = 3600\n"
+            f"discovery.enabled = false\ndiscovery.interval_s = {interval_s}\n"
             'telemetry.status_listen = ""\n'
         )
         self._engine = "" if engine is None else f'[[backends]]\nkind = "openai"\nurl = "{engine.url}"\n'
@@ -62,13 +62,19 @@ class ReloadingProcess(Process):
 
 @asynccontextmanager
 async def reloading(
-    tmp_path: Path, play: Play, engine: FakeEngine | None, text: str = "", *, backend: str = ""
+    tmp_path: Path,
+    play: Play,
+    engine: FakeEngine | None,
+    text: str = "",
+    *,
+    backend: str = "",
+    interval_s: float = 3600,
 ) -> AsyncIterator[ReloadingProcess]:
     async def serve(socket: AcceptedSocket) -> None:
         await play(ScriptedCoordinator(socket, host="127.0.0.1"))
 
     async with websocket_server(serve) as url:
-        process = ReloadingProcess(tmp_path / "agent.toml", url, engine)
+        process = ReloadingProcess(tmp_path / "agent.toml", url, engine, interval_s)
         process.write(text, backend=backend)
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             config = load(process.file, {})
