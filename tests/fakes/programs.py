@@ -98,6 +98,10 @@ class Program:
         """SIGINT, as Ctrl-C sends it."""
         self.process.send_signal(signal.SIGINT)
 
+    def hang_up(self) -> None:
+        """SIGHUP: asks it to read its settings again."""
+        self.process.send_signal(signal.SIGHUP)
+
     async def kill(self) -> None:
         """SIGKILL: no goodbye."""
         self.process.kill()
