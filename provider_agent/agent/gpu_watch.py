@@ -54,7 +54,7 @@ class GpuWatch:
             if not gpu.can_tell:
                 self.is_blind = True
                 log.warning(
-                    "gpu_use_unknown", reason=WHY_BLIND, remedy="schedule.pause_when_gpu_busy does nothing"
+                    "gpu_use_unknown", reason=WHY_BLIND, effect="schedule.pause_when_gpu_busy does nothing"
                 )
                 return None
             self._gpu = gpu

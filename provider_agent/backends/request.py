@@ -32,6 +32,7 @@ _COUNTED: Final = Raw(b'{"include_usage":true}')
 
 _encode: Final = msgspec.json.Encoder().encode
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
+_optional_members: Final = msgspec.json.Decoder(dict[str, Raw] | None)
 _elements: Final = msgspec.json.Decoder(list[Raw])
 _any: Final = msgspec.json.Decoder()
 
@@ -136,9 +137,10 @@ def _limit_output(members: dict[str, Raw], endpoint: str, limit: int) -> None:
             members[name] = _at_most(members, name, limit)
     elif endpoint in _STREAMS_UNLESS_FORBIDDEN:
         try:
-            options = _members.decode(members.get("options", Raw(b"{}")))
+            given = _optional_members.decode(members.get("options", Raw(b"null")))
         except msgspec.DecodeError:
             return  # options that are none are the engine's to refuse
+        options = given or {}
         options["num_predict"] = _at_most(options, "num_predict", limit)
         members["options"] = Raw(_encode(options))
 
