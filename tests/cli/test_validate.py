@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ async def test_an_engine_that_is_down_is_shown_and_is_no_error(write_config: Wri
     assert ended.code == 0
     assert "no answer" in ended.stdout
     assert "Nothing would be offered now" in ended.stdout
+
+
+async def test_an_agent_that_rests_now_is_told_to(write_config: WriteConfig) -> None:
+    """Whatever the engines: that is why no job comes (field note 79)."""
+    now = datetime.now(UTC)
+    hours = f"{now + timedelta(hours=1):%H:%M}-{now + timedelta(hours=2):%H:%M}"
+    file = write_config(f'[schedule]\nactive = "{hours}"\ntimezone = "UTC"\npause_when_gpu_busy = true\n')
+    ended = await command("validate", "--config", str(file), "--json")
+
+    assert ended.code == 0
+    problems = [(each["level"], each["text"]) for each in json.loads(ended.stdout)["problems"]]
+    assert (
+        "warning",
+        f"the agent takes no jobs now: outside active hours, until {hours[:5]} (UTC)",
+    ) in problems
 
 
 async def test_the_environment_is_named_where_it_was_used(write_config: WriteConfig) -> None:
