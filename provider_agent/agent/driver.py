@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Coroutine
 
 from provider_agent.agent.admission import ExecutorLimits, free_routes
 from provider_agent.agent.breaker import Breaker
-from provider_agent.agent.failover import OthersAreFull, alternatives
+from provider_agent.agent.failover import OthersAreFull, alternatives, before_first_byte
 from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.routing import Route
 from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound, Reply
@@ -84,7 +84,7 @@ class Driver:
                 self._note(running.route, error)
                 if running.pump.first_byte_s is not None:
                     raise
-                routes = self._left(routes, error)
+                routes = self._left(routes, before_first_byte(error))
                 log.info(
                     "job_moved", job_id=running.job.job_id, code=error.code.value, to=routes[0].backend.name
                 )

@@ -51,6 +51,7 @@ _AGAINST_THE_ENGINE: Final = (
 """These open a circuit. Not one that is there because of the client's request, or of a full engine."""
 
 _CLIENTS_FAULT: Final = range(400, 500)
+_REFUSED: Final = frozenset({400, 422})
 
 _REST_S: Final = 1.0
 """For an engine that does not say how long."""
@@ -66,6 +67,16 @@ class OthersAreFull(BackendError):
     """An engine failed before the first byte, and those that could stand in have no slot free yet."""
 
     code: ClassVar[ErrorCode] = ErrorCode.OUT_OF_CAPACITY
+
+
+def before_first_byte(error: BackendError) -> BackendError:
+    """An answer that is nothing but an error is a refusal, if that says so.
+
+    vLLM reads a schema only when the status is out: `"code": 400` is the first event of the stream.
+    """
+    if isinstance(error, StreamFailed) and error.http_status in _REFUSED:
+        return BadRequest(error.message, http_status=error.http_status)
+    return error
 
 
 def alternatives(routes: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:

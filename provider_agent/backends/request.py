@@ -81,6 +81,15 @@ def prepare(call: Call) -> EngineRequest:
     return EngineRequest(_encode(members), is_streamed, drops_usage, choices, call.endpoint == RERANK)
 
 
+def without(body: bytes, name: str) -> bytes:
+    """The body without one of its members; what is no JSON object stays as it is, for `prepare` to refuse."""
+    try:
+        members = _members.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return body
+    return _encode({each: value for each, value in members.items() if each != name})
+
+
 def _refuse_remote_media(body: bytes) -> None:
     try:
         name = remote_member(body)

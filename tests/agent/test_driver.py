@@ -11,6 +11,7 @@ from provider_agent.backends.base import (
     BackendUnreachable,
     ModelNotFound,
     OutOfSockets,
+    StreamFailed,
     StreamTruncated,
     Usage,
 )
@@ -151,6 +152,19 @@ async def test_the_last_backends_failure_is_the_jobs() -> None:
         await bench.settle()
 
     assert bench.line.codes() == ["model_not_loaded"]
+
+
+async def test_an_answer_that_is_nothing_but_a_refusal_is_the_clients_fault() -> None:
+    """As vLLM sends it, in a stream with status 200: no other engine is bothered with it."""
+    refusing = ScriptedBackend(
+        StreamFailed("no such schema", http_status=400), name="refusing", priority=1, usage=Usage()
+    )
+    other = ScriptedBackend(b"x", name="other", priority=2)
+    async with executing(refusing, other) as bench:
+        bench.submit(job())
+        await bench.settle()
+
+    assert (bench.line.codes(), other.calls) == (["bad_request"], [])
 
 
 async def test_a_job_of_which_no_byte_has_come_moves_when_its_engine_dies() -> None:

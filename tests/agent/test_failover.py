@@ -2,7 +2,7 @@
 
 import pytest
 
-from provider_agent.agent.failover import alternatives, counts_against, rest_after
+from provider_agent.agent.failover import alternatives, before_first_byte, counts_against, rest_after
 from provider_agent.agent.routing import Route
 from provider_agent.backends.base import (
     AuthRejected,
@@ -90,6 +90,22 @@ def test_a_request_that_is_bad_for_a_small_window_may_fit_a_larger_one() -> None
 def test_only_what_is_the_engines_fault_is_held_against_it(error: BackendError, *, is_to_blame: bool) -> None:
     """A client cannot shut an engine off with requests that are wrong."""
     assert counts_against(error) is is_to_blame
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_an_answer_that_is_nothing_but_a_refusal_is_one(status: int) -> None:
+    """As vLLM refuses a schema that it cannot use: in its own words, and nobody else is asked."""
+    refusal = before_first_byte(StreamFailed("no such schema", http_status=status))
+
+    assert isinstance(refusal, BadRequest)
+    assert (refusal.message, refusal.http_status) == ("no such schema", status)
+    assert alternatives((route("a"), route("b")), refusal) == ()
+
+
+@pytest.mark.parametrize("error", [StreamFailed("x", http_status=500), StreamFailed("x"), BackendFailed("x")])
+def test_any_other_failure_stays_what_it_is(error: BackendError) -> None:
+    """Others may do better."""
+    assert before_first_byte(error) is error
 
 
 def test_an_engine_is_left_alone_for_as_long_as_it_asks() -> None:

@@ -19,6 +19,7 @@ from provider_agent.backends.request import (
     RESPONSES,
     EngineRequest,
     prepare,
+    without,
 )
 
 
@@ -262,3 +263,9 @@ def test_what_cannot_be_searched_for_pictures_is_refused() -> None:
 
     with pytest.raises(BadRequest):
         prepared(deep)
+
+
+def test_a_member_that_an_engine_would_not_heed_can_be_left_out() -> None:
+    """The others stay as they were spelled; what is no object is for `prepare` to refuse."""
+    assert without(b'{"n":2,"temperature":1.0}', "n") == b'{"temperature":1.0}'
+    assert without(b"[1,", "n") == b"[1,"
