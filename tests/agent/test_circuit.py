@@ -114,6 +114,10 @@ def test_an_engine_that_is_new_has_a_clean_slate_and_others_keep_theirs() -> Non
     assert circuits.block(other, 0.0, untried=0) == BUSY
 
 
+EIGHTHS = st.integers(0, 40 * 8).map(lambda eighths: eighths / 8)
+"""Seconds that add up without rounding."""
+
+
 class CircuitMachine(RuleBasedStateMachine):
     """Any sequence of ends, rests and waits."""
 
@@ -123,7 +127,7 @@ class CircuitMachine(RuleBasedStateMachine):
         self.now_s = 0.0
         self.in_a_row = 0
 
-    @rule(wait_s=st.floats(0, 40))
+    @rule(wait_s=EIGHTHS)
     def time_passes(self, wait_s: float) -> None:
         self.now_s += wait_s
 
