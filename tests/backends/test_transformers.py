@@ -43,7 +43,7 @@ async def test_a_model_that_is_called_by_its_whole_name_is_served_though_it_is_n
 
 
 async def test_where_its_list_cannot_be_had_the_operators_names_stand_in() -> None:
-    """Without a cache of Hugging Face it is 500, as recorded from 5.23."""
+    """Without a cache of Hugging Face it is 500, as 5.23 was seen to answer."""
     pages = {**engine_pages.transformers(), "/v1/models": NO_LIST}
     (model,) = await engine_pages.models_of("transformers", pages, models=("./mine",))
 

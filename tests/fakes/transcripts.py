@@ -2,13 +2,17 @@
 
 Sources: LIVE was recorded from llama.cpp's server, build 11434, with a tiny model, and shortened in its
 middle; SOURCE is written after the engine's source, DOCUMENTS after its documentation or a published example.
+RECORDED, at the end, are whole answers of several engines, as `tests/engines/record.py` wrote them down.
 """
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from provider_agent.backends.base import Usage
+from tests.fakes.recordings import RECORDINGS, Exchange, Recording
 
 LIVE, SOURCE, DOCUMENTS = "recorded live", "written after the source", "written after documentation"
 
@@ -634,4 +638,37 @@ REMOTE = [
     ),
 ]
 
-TRANSCRIPTS: Sequence[Transcript] = (*LLAMACPP, *PYTHON, *OTHERS, *REMOTE)
+# --- whole answers of real engines ---------------------------------------------------------------------
+
+
+def _recorded(recording: Recording, exchange: Exchange) -> Transcript:
+    """What the engine sent to a request as the agent makes it, whose client had not asked for usage."""
+    request = exchange.request if isinstance(exchange.request, dict) else {}
+    wants = {name: value for name, value in request.items() if name != "stream_options"}
+    if recording.kind == "transformers":  # the adapter leaves it out
+        wants.pop("n", None)
+    events = exchange.body.decode().split("\n\n")
+    error = next((each for each in events if each.startswith('data: {"error"')), None)
+    relayed = "\n\n".join(each for each in events if not re.search(r'"choices":\[\],.*"usage":\{', each))
+    return Transcript(
+        recording.kind,
+        f"{recording.name} {exchange.name}",
+        exchange.body,
+        exchange.usage,
+        LIVE,
+        relayed.encode() if error is None else b"",
+        "whole" if error is None else "StreamFailed",
+        exchange.content_type.partition(";")[0] if "event-stream" in exchange.content_type else JSON,
+        exchange.path,
+        json.dumps(wants).encode(),
+    )
+
+
+RECORDED: Sequence[Transcript] = tuple(
+    _recorded(recording, exchange)
+    for recording in RECORDINGS
+    for exchange in recording.exchanges
+    if exchange.is_success
+)
+
+TRANSCRIPTS: Sequence[Transcript] = (*LLAMACPP, *PYTHON, *OTHERS, *REMOTE, *RECORDED)
