@@ -62,6 +62,8 @@ class Driver:
             await self._drive(running)
         except BackendError as error:
             failure = error.code, error.message, error
+        except OthersAreFull as full:
+            failure = ErrorCode.OUT_OF_CAPACITY, str(full), None
         except Exception:  # the job boundary: a defect of ours ends this job and no other
             log.exception("job_crashed", job_id=running.job.job_id)
             failure = ErrorCode.INTERNAL, "a defect in the agent ended the job", None

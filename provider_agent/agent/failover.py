@@ -1,6 +1,6 @@
 """What an engine's failure means: for the job, which may try elsewhere, and for its route; pure."""
 
-from typing import ClassVar, Final
+from typing import Final
 
 from provider_agent.agent.circuit import Block
 from provider_agent.agent.routing import Route
@@ -20,7 +20,6 @@ from provider_agent.backends.base import (
     StreamFailed,
     StreamTruncated,
 )
-from provider_agent.protocol.errors import ErrorCode
 
 _ELSEWHERE: Final = (
     BackendUnreachable,
@@ -63,10 +62,8 @@ _WHY_IT_RESTS: Final = {
 """In words of ours: those of the engine were meant for one client."""
 
 
-class OthersAreFull(BackendError):
+class OthersAreFull(Exception):
     """An engine failed before the first byte, and those that could stand in have no slot free yet."""
-
-    code: ClassVar[ErrorCode] = ErrorCode.OUT_OF_CAPACITY
 
 
 def before_first_byte(error: BackendError) -> BackendError:
