@@ -8,7 +8,7 @@ from typing import Final
 from provider_agent.backends.address import normalise
 from provider_agent.backends.base import BackendError, BackendSettings
 from provider_agent.backends.discovery import Catalog, CatalogEntry
-from provider_agent.backends.families import AUTO
+from provider_agent.backends.families import AUTO, identify
 from provider_agent.backends.http import EngineHttp
 from provider_agent.cli.validate_start import Problem
 
@@ -67,10 +67,22 @@ async def _of_auto(settings: BackendSettings, http: EngineHttp) -> str:
         return f"what answers there (with {page.status} to /v1/models) wants a key; {_remedy(page.status)}"
     if page.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return "what answers there (with 503 to /v1/models) is loading or busy; try again in a while"
-    return (
+    return await _of_recognised(settings, url, http) or (
         f"what answers there (with {page.status} to /v1/models) is no engine that is known by its "
         'answers; correct the address, or name its kind, such as kind = "openai"'
     )
+
+
+async def _of_recognised(settings: BackendSettings, url: str, http: EngineHttp) -> str | None:
+    """What an engine says instead of its models that is known by its other answers."""
+    try:
+        family = await identify(http, url, api_key=settings.api_key, timeout_s=ASK_TIMEOUT_S)
+        if family is None:
+            return None
+        await family(http, settings, url=url, name=family.kind).list_models()
+    except BackendError as error:
+        return error.message
+    return "it did not answer at first, and does now; try again"
 
 
 def _of_defect(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from provider_agent.cli.validate_engines import engine_problems
 from provider_agent.cli.validate_start import Problem
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.engine import Answer, FakeEngine, html, json_answer
+from tests.fakes.engine_pages import FamilyEngine, transformers
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -65,6 +66,15 @@ async def test_an_engine_that_loads_is_told_as_such() -> None:
 async def test_something_that_is_no_engine_is_told_as_such() -> None:
     """A web server that says yes to everything."""
     assert "is no engine that is known by its answers" in (await of_auto(html())).text
+
+
+async def test_an_engine_that_is_known_and_cannot_list_its_models_says_why() -> None:
+    """`transformers serve` without a cache: its address and its kind are right."""
+    no_list = Answer((b"Internal Server Error",), 500, "text/plain")
+    async with FamilyEngine({**transformers(), "/v1/models": no_list}) as engine:
+        (found,) = await problems(BackendSettings("auto", engine.url))
+
+    assert "name its models in full under `models`" in found.text
 
 
 async def test_an_engine_that_wants_a_key_is_told_as_such() -> None:

@@ -1,7 +1,8 @@
 """What each engine family says of itself, with one model, `tiny`.
 
-llama.cpp's pages are recorded, those of vLLM and `transformers serve` seen and shortened, the others written
-after the engines' sources and documentation. `docs/engines.md` says so for each.
+Those of llama.cpp, vLLM and `transformers serve` are written after what these answered, and shortened; whole
+recordings are in `recordings.py`. The others are written after the engines' sources and documentation.
+`docs/engines.md` says so for each.
 """
 
 from collections.abc import Callable, Mapping
