@@ -19,6 +19,11 @@ ENVIRONMENT_PREFIX = "PROVIDER_AGENT__"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """What the bytes of a variable become that are no UTF-8; no frame can hold it."""
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+"""A name that needs no quotes in TOML."""
+
+_LAST_NAME = re.compile(r'"[^"]*"$|[^."]*$')
+
 
 class ConfigError(Exception):
     """The configuration cannot be used as it is.
@@ -82,6 +87,7 @@ class Origin:
 
 def line_of(text: str, key: str) -> int | None:
     """The line of a TOML text on which this key, or the table or list around it, is set."""
+    key = key.replace('"', "")
     section, counts = "", dict[str, int]()
     best, best_length = None, 0
     for number, line in enumerate(text.splitlines(), start=1):
@@ -192,9 +198,14 @@ def _members(kind: inspect.Type, value: Any) -> Iterator[tuple[str, inspect.Type
             if member.name in value
         )
     elif isinstance(kind, inspect.DictType):
-        yield from ((f".{name}", kind.value_type, inner) for name, inner in value.items())
+        yield from ((f".{_quoted(name)}", kind.value_type, inner) for name, inner in value.items())
     elif isinstance(kind, inspect.VarTupleType):
         yield from ((f"[{index}]", kind.item_type, inner) for index, inner in enumerate(value))
+
+
+def _quoted(name: str) -> str:
+    """A name that an operator chose, as TOML wants it."""
+    return name if _BARE.fullmatch(name) else f'"{name}"'
 
 
 def _text_in(kind: inspect.Type, value: Any) -> str:
@@ -287,10 +298,12 @@ def _remedy(key: str, kind: inspect.Type, value: Any) -> str:
 
 
 def _example(key: str, kind: inspect.Type) -> str:
-    name = re.sub(r"\[\d+\]$", "", key.rpartition(".")[2])
+    whole = re.sub(r"\[\d+\]$", "", key)
+    found = _LAST_NAME.search(whole)
+    name = found[0] if found else whole
     match kind:
         case inspect.StructType() | inspect.DictType():
-            return f"[{key}]"
+            return f"[{key}]" if whole == key else f"[[{whole}]]"
         case inspect.VarTupleType():
             return f"[[{key}]]" if isinstance(kind.item_type, inspect.StructType) else f'{name} = ["*"]'
         case inspect.BoolType():

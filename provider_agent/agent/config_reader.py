@@ -165,4 +165,7 @@ def _collection(kind: inspect.Type, text: str, variable: str) -> Any:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if isinstance(kind, inspect.VarTupleType):
         return parts
-    return {name.strip(): value.strip() for name, _, value in (part.partition("=") for part in parts)}
+    of = required(kind.value_type) if isinstance(kind, inspect.DictType) else None
+    read_value = _number if isinstance(of, inspect.IntType | inspect.FloatType) else str
+    pairs = (part.partition("=") for part in parts)
+    return {name.strip(): read_value(value.strip()) for name, _, value in pairs}

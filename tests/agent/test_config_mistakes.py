@@ -54,6 +54,16 @@ MISTAKES = {
         ", line 3: limits.max_concurrent must be an integer from 1 to 256, not a string",
         "write for example max_concurrent = 1",
     ),
+    "a glob that nobody may use": Mistake(
+        URL + '[models]\nmax_concurrent = { "llama3.2:*" = 0 }',
+        ', line 3: models.max_concurrent."llama3.2:*" must be an integer from 1 to 256, not 0',
+        'write for example "llama3.2:*" = 1',
+    ),
+    "text in a list of tables": Mistake(
+        'backends = ["x"]\n' + URL,
+        ", line 1: backends[0] must be a table, not a string",
+        "write for example [[backends]]",
+    ),
     "more than a frame can hold": Mistake(
         URL + "pricing.default_input_per_1m = 9007199254740993",
         ", line 2: pricing.default_input_per_1m must be an integer from 0 to 9007199254740992, "

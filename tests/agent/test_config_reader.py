@@ -74,6 +74,7 @@ PARSED: dict[str, tuple[str, str, Any]] = {
     "list as JSON": ("MODELS__EXPOSE", '["a,b", "c"]', ("a,b", "c")),
     "empty list": ("MODELS__HIDE", "", ()),
     "table by commas": ("OPERATOR__LABELS", "gpu=4090, rack = 2", {"gpu": "4090", "rack": "2"}),
+    "table of numbers by commas": ("MODELS__MAX_CONCURRENT", "*:70b=1, tiny = 4", {"*:70b": 1, "tiny": 4}),
     "table as JSON": ("MODELS__ALIASES", '{"a": "b:3b"}', {"a": "b:3b"}),
 }
 
