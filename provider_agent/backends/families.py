@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
-from provider_agent.backends.base import BackendError, OutOfSockets
+from provider_agent.backends.base import AuthRejected, BackendError, OutOfSockets
 from provider_agent.backends.docker import DockerBackend
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.jan import JanBackend
@@ -47,6 +48,8 @@ FAMILIES: Final[Mapping[str, type[OpenAIBackend]]] = {
 
 _OURSELVES: Final = "provider-agent"
 
+_KEY_WANTED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
 
 async def identify(
     http: EngineHttp,
@@ -65,6 +68,7 @@ async def identify(
 
     Raises:
         OutOfSockets: not everything could be asked.
+        AuthRejected: somebody is there who tells nothing without an API key.
     """
     short: list[OutOfSockets] = []
 
@@ -91,6 +95,8 @@ async def identify(
     family = recognise(answers, only_local=only_local)
     if family is OpenAIBackend and before is not None and not is_sure:
         return FAMILIES[before]
+    if family is None and models is not None and models.status in _KEY_WANTED:
+        raise AuthRejected("whoever answers there wants an API key; set api_key_env or api_key_file")
     return family
 
 

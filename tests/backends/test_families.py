@@ -4,6 +4,7 @@ from itertools import combinations
 
 import pytest
 
+from provider_agent.backends.base import AuthRejected
 from provider_agent.backends.families import FAMILIES, identify, recognise
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import Answers
@@ -21,6 +22,15 @@ async def family_of(engine: FakeEngine, *, only_local: bool = False) -> str | No
 async def test_each_family_is_told_by_its_answers(kind: str) -> None:
     """Several share ports 8000 and 8080."""
     assert await family_of(engine_pages.FamilyEngine(engine_pages.FAMILIES[kind]())) == kind
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_whoever_tells_nothing_without_a_key_is_not_called_nobody(status: int) -> None:
+    """The operator learns what is missing (field note 79)."""
+    pages = {"/v1/models": json_answer({"error": "Unauthorized"}, status)}
+
+    with pytest.raises(AuthRejected, match="API key; set api_key_env"):
+        await family_of(engine_pages.FamilyEngine(pages))
 
 
 async def test_an_engine_without_openais_listing_is_recognised() -> None:
