@@ -36,6 +36,9 @@ from provider_agent.protocol.errors import ErrorCode
 MOST_TOKENS: Final = 16
 """Of one answer: speed needs more than one token, and OpenAI's `/v1/responses` takes no smaller limit."""
 
+_SHORTEST_S: Final = 0.002
+"""Of an answer after its first byte: what takes less was sent all at once, whatever the pieces."""
+
 _PROMPT: Final = "Count from one to twenty in words."
 _MESSAGES: Final = [{"role": "user", "content": _PROMPT}]
 _NATIVE: Final[dict[str, Any]] = {"stream": True, "options": {"num_predict": MOST_TOKENS}}
@@ -243,7 +246,7 @@ class _Meter:
 
     def result(self, trial: Trial, output_tokens: int | None) -> Result:
         passed_s = self._last_s - self._first_s
-        is_measured = self.pieces > 1 and output_tokens is not None and output_tokens > 1 and passed_s > 0
+        is_measured = output_tokens is not None and output_tokens > 1 and passed_s >= _SHORTEST_S
         return Result(
             trial,
             Verdict.ANSWERED,

@@ -192,6 +192,17 @@ async def test_a_speed_that_cannot_be_known_is_not_invented(steps: tuple[bytes, 
     assert (answered.verdict, answered.tokens_per_s) == (Verdict.ANSWERED, None)
 
 
+async def test_pieces_that_come_at_the_same_moment_tell_no_speed() -> None:
+    """Some engines stream an answer that is finished: 60,000 tokens a second would be nonsense."""
+    ticks = itertools.count()
+
+    answered = await only(
+        ScriptedBackend(b"a", b"b", b"c", usage=Usage(3, 16)), clock=lambda: next(ticks) / 10_000
+    )
+
+    assert (answered.verdict, answered.tokens_per_s) == (Verdict.ANSWERED, None)
+
+
 # --- what goes wrong ---------------------------------------------------------------------
 
 
