@@ -12,6 +12,9 @@ Findings = Mapping[str, Any]
 
 NOTHING = "\N{EN DASH}"
 _NAMED_AT_ONCE = 3
+_LONGEST_WHOLE_NAME = 26
+"""Of a model: what 80 columns leave; a longer name goes on in the next line."""
+
 _MS_PER_S = 1000
 
 _WARMTH = {True: Text("warm", "green"), False: Text("cold", "cyan"), None: Text(NOTHING)}
@@ -76,7 +79,11 @@ def _engines(backends: Sequence[Findings]) -> Table | Text:
 
 
 def _offer(models: Sequence[Findings]) -> Table:
-    table = _table("would offer", "by", "endpoints", "slots", "context", "memory", "price in / out")
+    costs = any(model["input_per_1m"] or model["output_per_1m"] for model in models)
+    table = _table(
+        "would offer", "by", "endpoints", "slots", "context", "memory", *(["price in / out"] if costs else [])
+    )
+    table.columns[0].no_wrap = max(len(model["model_id"]) for model in models) <= _LONGEST_WHOLE_NAME
     for model in models:
         price = f"{model['input_per_1m']} / {model['output_per_1m']}"
         context = model["context_window"]
@@ -87,7 +94,7 @@ def _offer(models: Sequence[Findings]) -> Table:
             str(model["max_concurrent"]),
             NOTHING if context is None else f"{context:,}",
             _WARMTH[model["warm"]],
-            "free" if price == "0 / 0" else price,
+            *(["free" if price == "0 / 0" else price] if costs else []),
         )
     return table
 
@@ -159,11 +166,13 @@ def _summary(findings: Findings) -> Text:
         return Text(f"The settings cannot be used as they are. Of the engines: {said}.", "red")
     if findings["all_answered"]:
         return Text(f"All is well: {said}.", "green")
+    if away := sum(not backend["healthy"] for backend in findings["backends"]):
+        said += f"; {away} of {len(findings['backends'])} engines not there"
     return Text(f"Not all is well: {said}.", "red")
 
 
 def _short(endpoint: str) -> str:
-    return endpoint.removeprefix("/v1/").removeprefix("/")
+    return "chat" if endpoint == "/v1/chat/completions" else endpoint.removeprefix("/v1/").removeprefix("/")
 
 
 def _time(value_ms: float | None) -> str:

@@ -51,17 +51,18 @@ def test_sources_engines_and_offer_are_shown() -> None:
     assert page.index("agent.toml") < page.index("no answer") < page.index("131,072")
     assert "PROVIDER_AGENT__LOG__LEVEL" in page
     assert "/state/identity.key (made on first use)" in page
-    assert "api/chat chat/completions" in page
-    assert "free" in page
+    assert "api/chat chat" in page
+    assert "price" not in page
 
 
 def test_prices_and_unknown_context_windows_are_shown_as_they_are() -> None:
     """Micro-units per million tokens."""
     (model,) = FINDINGS["models"]
-    page = shown(models=[{**model, "input_per_1m": 5, "context_window": None}])
+    page = shown(models=[model, {**model, "input_per_1m": 5, "context_window": None}])
 
     assert "5 / 0" in page
-    assert "131,072" not in page
+    assert "free" in page
+    assert page.count("131,072") == 1
 
 
 def test_what_is_in_memory_is_warm_and_what_is_only_on_disk_cold() -> None:
@@ -133,8 +134,8 @@ def test_what_is_wrong_is_said_once_for_all_that_have_it() -> None:
     page = shown(trials=trials, all_answered=False)
 
     assert page.count("The engine failed; see its log.") == 1
-    assert "ollama, chat/completions, completions of m0, m1, m2 and 2 more" in page
-    assert "Not all is well: 10 failed." in page
+    assert "ollama, chat, completions of m0, m1, m2 and 2 more" in page
+    assert "Not all is well: 10 failed; 1 of 2 engines not there." in page
 
 
 def test_problems_are_sentences_below_whose_they_are() -> None:
@@ -159,8 +160,22 @@ def test_everything_fits_eighty_columns() -> None:
     lines = out.getvalue().splitlines()
 
     assert max(map(len, lines)) <= 80
-    assert any(line.rstrip().endswith("chat/completions  answers     123.5 s  12,345.6") for line in lines)
+    assert any(line.rstrip().endswith("chat      answers     123.5 s  12,345.6") for line in lines)
     assert "[red]" in out.getvalue()
+
+
+def test_names_and_endpoints_are_whole_in_eighty_columns() -> None:
+    """A name of usual length can be copied, as long as nothing has a price."""
+    (model,) = FINDINGS["models"]
+    name = "simulated-model-7b:latest"
+    endpoints = ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+    out = io.StringIO()
+    models = [{**model, "model_id": name, "backend": "transformers", "endpoints": endpoints, "warm": False}]
+    show({**FINDINGS, "models": models}, Console(file=out, width=80, highlight=False))
+    words = out.getvalue().split()
+
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    assert {name, "api/generate", "completions", "embeddings", "chat", "131,072", "cold"} <= set(words)
 
 
 def no_trailing_blanks(page: str) -> str:
