@@ -142,7 +142,7 @@ def _print_event(name: str, fields: dict[str, object], data: Path | None = None)
             say(f"Stopping; {fields['running_jobs']} running jobs may end. Once more to stop at once.")
         case "capabilities_taken":
             models = fields["models"]
-            names = ", ".join(models) if isinstance(models, tuple) and models else "nothing yet"
+            names = ", ".join(models) if isinstance(models, tuple) and models else "nothing now"
             say(f"Agent {fields['name'] or fields['provider_id']} offers {names}.")
         case "agent_away":
             say(f"Agent {fields['name'] or fields['provider_id']} lost its connection; its jobs wait for it.")

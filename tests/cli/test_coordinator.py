@@ -95,7 +95,7 @@ def test_the_next_steps_name_the_folder_that_was_given(capsys: pytest.CaptureFix
         (
             "capabilities_taken",
             {"name": "", "provider_id": "p-1", "models": ()},
-            "Agent p-1 offers nothing yet.\n",
+            "Agent p-1 offers nothing now.\n",
         ),
         ("agent_away", {"name": "den"}, "Agent den lost its connection; its jobs wait for it.\n"),
         ("agent_back", {"name": "den"}, "Agent den is back.\n"),
