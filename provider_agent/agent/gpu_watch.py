@@ -18,7 +18,7 @@ LOOKS_UNTIL_FREE: Final = 30
 QUIET_S: Final = LOOKS_UNTIL_FREE * LOOK_EVERY_S
 
 WHY_BLIND: Final = (
-    "who uses the GPU can be told only of NVIDIA's, under Linux, with the driver and the package nvidia-ml-py"
+    "only NVIDIA's driver under Linux tells who uses a GPU, and only if the package nvidia-ml-py is installed"
 )
 
 
