@@ -13,7 +13,10 @@ Findings = Mapping[str, Any]
 NOTHING = "\N{EN DASH}"
 _NAMED_AT_ONCE = 3
 _LONGEST_WHOLE_NAME = 26
+_LONGEST_WHOLE_NAME_PRICED = 16
 """Of a model: what 80 columns leave; a longer name goes on in the next line."""
+
+_PRICE_WIDTH = 10
 
 _MS_PER_S = 1000
 
@@ -80,10 +83,11 @@ def _engines(backends: Sequence[Findings]) -> Table | Text:
 
 def _offer(models: Sequence[Findings]) -> Table:
     costs = any(model["input_per_1m"] or model["output_per_1m"] for model in models)
-    table = _table(
-        "would offer", "by", "endpoints", "slots", "context", "memory", *(["price in / out"] if costs else [])
-    )
-    table.columns[0].no_wrap = max(len(model["model_id"]) for model in models) <= _LONGEST_WHOLE_NAME
+    table = _table("would offer", "by", "endpoints", "slots", "context", "memory")
+    if costs:
+        table.add_column("price in / out", max_width=_PRICE_WIDTH)
+    longest = max(len(model["model_id"]) for model in models)
+    table.columns[0].no_wrap = longest <= (_LONGEST_WHOLE_NAME_PRICED if costs else _LONGEST_WHOLE_NAME)
     for model in models:
         price = f"{model['input_per_1m']} / {model['output_per_1m']}"
         context = model["context_window"]

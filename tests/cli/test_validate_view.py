@@ -3,6 +3,7 @@
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from provider_agent.cli.validate_view import show
@@ -164,18 +165,22 @@ def test_everything_fits_eighty_columns() -> None:
     assert "[red]" in out.getvalue()
 
 
-def test_names_and_endpoints_are_whole_in_eighty_columns() -> None:
-    """A name of usual length can be copied, as long as nothing has a price."""
+@pytest.mark.parametrize(
+    ("name", "price"), [("simulated-model-7b:latest", 0), ("qwen3-coder:30b", 30_000_000)]
+)
+def test_names_and_endpoints_are_whole_in_eighty_columns(name: str, price: int) -> None:
+    """A name of usual length can be copied, and what is read as words stays words."""
     (model,) = FINDINGS["models"]
-    name = "simulated-model-7b:latest"
     endpoints = ["/api/chat", "/api/generate", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+    said = {"model_id": name, "backend": "transformers", "endpoints": endpoints, "warm": False}
+    prices = {"input_per_1m": price, "output_per_1m": price}
     out = io.StringIO()
-    models = [{**model, "model_id": name, "backend": "transformers", "endpoints": endpoints, "warm": False}]
-    show({**FINDINGS, "models": models}, Console(file=out, width=80, highlight=False))
-    words = out.getvalue().split()
+    show({**FINDINGS, "models": [{**model, **said, **prices}]}, Console(file=out, width=80, highlight=False))
+    words = set(out.getvalue().split())
 
     assert max(map(len, out.getvalue().splitlines())) <= 80
-    assert {name, "api/generate", "completions", "embeddings", "chat", "131,072", "cold"} <= set(words)
+    assert {name, "transformers", "api/generate", "completions", "embeddings", "131,072", "cold"} <= words
+    assert ("price" in words) is (price > 0)
 
 
 def no_trailing_blanks(page: str) -> str:
