@@ -44,17 +44,15 @@ class Situation(NamedTuple):
     paused: Refusal | None = None
 
 
-def admit(
-    job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation
-) -> tuple[Route, ...] | Refusal:
-    """The job's routes, a free one first; permanent reasons against it before passing ones (I7)."""
+def admit(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation) -> Route | Refusal:
+    """Where the job runs first, or why nowhere: permanent reasons before passing ones (I7)."""
     routes = table.routes(job.model_id, job.path)
     if isinstance(routes, Refusal):
         return routes
     if memoryview(job.request).nbytes > limits.max_job_bytes:
         reason = f"the request is larger than {limits.max_job_bytes} bytes"
         return Refusal(ErrorCode.REQUEST_TOO_LARGE, reason)
-    return _obstacle(job, table, limits, now) or _free_of(routes, now)
+    return _obstacle(job, table, limits, now) or _best_of(routes, now)
 
 
 def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation) -> Refusal | None:
@@ -73,17 +71,17 @@ def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situat
     return None
 
 
-def _free_of(routes: tuple[Route, ...], now: Situation) -> tuple[Route, ...] | Refusal:
-    """The free ones before the others, or why none is free: where all are blocked, what passes first."""
+def _best_of(routes: tuple[Route, ...], now: Situation) -> Route | Refusal:
+    """The best free one, or why none is free: where all are blocked, what passes first."""
     blocks = [now.block(route) for route in routes]
-    unblocked = routes if not any(blocks) else tuple(each for each in routes if not now.block(each))
+    unblocked = tuple(route for route, block in zip(routes, blocks, strict=True) if block is None)
     if not unblocked:
         why = min(filter(None, blocks), key=lambda block: block.wait_s)
         return Refusal(why.code, why.message, retry_after_ms=_milliseconds(why.wait_s))
     free = free_routes(unblocked, now.running)
     if not free:
         return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots for this model are taken")
-    return free if len(free) == len(routes) else free + tuple(each for each in routes if each not in free)
+    return free[0]
 
 
 def free_routes(routes: tuple[Route, ...], running: Collection[RunningJob]) -> tuple[Route, ...]:

@@ -1,13 +1,15 @@
 """Drives one job at a time on its backend, from the call to its last byte; admits none, and ends none."""
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 
 from provider_agent.agent.admission import ExecutorLimits, free_routes
 from provider_agent.agent.breaker import Breaker
-from provider_agent.agent.failover import OthersAreFull, alternatives, before_first_byte
+from provider_agent.agent.circuit import Key
+from provider_agent.agent.failover import OthersAreFull, alternatives, before_first_byte, is_risky
 from provider_agent.agent.outcomes import RunningJob
-from provider_agent.agent.routing import Route
+from provider_agent.agent.routing import Refusal, Route
+from provider_agent.agent.waiting import mind_cancel
 from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound, Reply
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import Job, JobStarted, Outcome
@@ -28,14 +30,19 @@ class Driver:
         limits: ExecutorLimits,
         *,
         clock: Callable[[], float],
+        routes: Callable[[Job], tuple[Route, ...] | Refusal],
         running: Callable[[], Collection[RunningJob]],
         breaker: Breaker,
         on_unreachable: Callable[[str], None],
         on_missing: Callable[[str], None],
     ) -> None:
-        """`running` gives what runs at present; the last two are told the name of such a backend."""
+        """`routes` gives where a job may run at present, `running` what does.
+
+        The last two are told the name of such a backend.
+        """
         self.limits = limits
         self._clock = clock
+        self._routes = routes
         self._running = running
         self._breaker = breaker
         self._on_unreachable = on_unreachable
@@ -73,26 +80,36 @@ class Driver:
         return running.failed(self._clock(), *failure)
 
     async def _drive(self, running: RunningJob) -> None:
-        """Try the routes in order until one answers; a job is bound to the one whose bytes it sent.
+        """Try one engine after the other until one answers; a job is bound to the one whose bytes it sent.
 
-        A backend may have filled up since the job was admitted: its limit holds for the second choice, too.
+        What breaks because we leave it says nothing of the engine, and nobody waits for the next one.
         """
-        routes = running.routes
+        failures: dict[Key, BackendError] = {}
         while True:
-            running.route, running.reply = routes[0], None
             try:
-                await self._relay(running, routes[0])
+                await self._relay(running, running.route)
             except BackendError as error:
+                mind_cancel()
                 self._note(running.route, error)
                 if running.pump.first_byte_s is not None:
                     raise
-                routes = self._left(routes, before_first_byte(error))
-                log.info(
-                    "job_moved", job_id=running.job.job_id, code=error.code.value, to=routes[0].backend.name
-                )
+                failures[running.route.key] = error
+                self._move(running, self._next(running, failures, before_first_byte(error)), error)
             else:
                 self._breaker.succeeded(running.route)
                 return
+
+    def _move(self, running: RunningJob, to: Route, error: BackendError) -> None:
+        log.info(
+            "job_moved",
+            job_id=running.job.job_id,
+            model_id=running.job.model_id,
+            backend=running.route.backend.name,
+            to=to.backend.name,
+            code=error.code.value,
+            http_status=error.http_status,
+        )
+        running.route, running.reply = to, None
 
     def _note(self, route: Route, error: BackendError) -> None:
         if not self._breaker.minds(route):
@@ -103,15 +120,21 @@ class Driver:
         elif isinstance(error, ModelNotFound):
             self._on_missing(route.backend.name)
 
-    def _left(self, routes: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:
-        """Where the job may go on after this, the best first. Raises BackendError when it cannot."""
-        others = tuple(each for each in alternatives(routes, error) if not self._breaker.block(each))
-        if not others:
+    def _next(self, running: RunningJob, failures: Mapping[Key, BackendError], error: BackendError) -> Route:
+        """Where the job may go on, as things are now: engines and settings may have changed since it came.
+
+        Raises BackendError or OthersAreFull when that is nowhere.
+        """
+        routes = self._routes(running.job)
+        untried = () if isinstance(routes, Refusal) else tuple(r for r in routes if r.key not in failures)
+        others = alternatives(running.route, untried, error)
+        others = tuple(each for each in others if not self._breaker.block(each))
+        if not others or is_risky(failures.values()):
             raise error
         free = free_routes(others, self._running())
         if not free:
             raise OthersAreFull("an engine failed, and the others with this model are full") from error
-        return free
+        return free[0]
 
     async def _relay(self, running: RunningJob, route: Route) -> None:
         running.opened_s = self._clock()

@@ -99,6 +99,7 @@ class Executor:
         self._driver = Driver(
             limits,
             clock=clock,
+            routes=lambda job: self.table.routes(job.model_id, job.path),
             running=self._running.values,
             breaker=self.breaker,
             on_unreachable=self._unreachable,
@@ -227,11 +228,11 @@ class Executor:
             return
         if self._kept.drop(job.job_id) is not None:  # nobody who dispatches it anew will ask for that again
             self._note_rest()
-        routes = self._admit(job)
-        if isinstance(routes, Refusal):
-            self._refuse(job, routes)
+        route = self._admit(job)
+        if isinstance(route, Refusal):
+            self._refuse(job, route)
             return
-        self._start(job, routes)
+        self._start(job, route)
 
     def refuse_malformed(self, bad: BadFrame) -> None:
         """A job that cannot be read is owed an outcome all the same, once its id is known."""
@@ -298,7 +299,7 @@ class Executor:
             self._note_rest()
             await self._at_rest.wait()
 
-    def _admit(self, job: Job) -> tuple[Route, ...] | Refusal:
+    def _admit(self, job: Job) -> Route | Refusal:
         wait_s = self._budget.wait_s(self._clock())
         now = Situation(self._running.values(), self.draining, wait_s, self.breaker.block, self.paused())
         return admit(job, self.table, self.limits, now)
@@ -322,11 +323,11 @@ class Executor:
         self._memory.note(job_id)
         self._channel.post(refusal(job_id, why.code, why.message, why.retry_after_ms))
 
-    def _start(self, job: Job, routes: tuple[Route, ...]) -> None:
+    def _start(self, job: Job, route: Route) -> None:
         channel = self._channel
         lane, patience_s = self._way_out(job)
         pump = Pump(lane, clock=self._clock, patience_s=patience_s)
-        running = RunningJob(job, lane, pump, routes, routes[0], self._clock())
+        running = RunningJob(job, lane, pump, route, self._clock())
         running.is_acknowledged = channel.protocol > LEGACY_PROTOCOL
         pump.on_stuck = lambda: self._stop(running, ErrorCode.BACKPRESSURE_TIMEOUT)
         self._running[job.job_id] = running

@@ -1,5 +1,6 @@
 """What an engine's failure means: for the job, which may try elsewhere, and for its route; pure."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from provider_agent.agent.circuit import Block
@@ -49,6 +50,11 @@ _AGAINST_THE_ENGINE: Final = (
 )
 """These open a circuit. Not one that is there because of the client's request, or of a full engine."""
 
+_BROKE_ON_IT: Final = (BackendFailed, StreamTruncated, StreamFailed)
+
+MOST_BROKEN: Final = 3
+"""So many engines may break at one request: it may be what they die of, and one client must not kill all."""
+
 _CLIENTS_FAULT: Final = range(400, 500)
 _REFUSED: Final = frozenset({400, 422})
 
@@ -76,18 +82,22 @@ def before_first_byte(error: BackendError) -> BackendError:
     return error
 
 
-def alternatives(routes: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:
-    """Those behind the first route that may do better than it did.
+def alternatives(failed: Route, others: tuple[Route, ...], error: BackendError) -> tuple[Route, ...]:
+    """Those of the others that may do better than the route that failed with this error.
 
     A request that an engine calls bad may just be too long for it: only a larger window may do better.
     """
-    failed, *others = routes
     if isinstance(error, _ELSEWHERE):
-        return tuple(others)
+        return others
     window = failed.model.context_window
     if not isinstance(error, BadRequest) or window is None:
         return ()
     return tuple(route for route in others if (route.model.context_window or 0) > window)
+
+
+def is_risky(failures: Iterable[BackendError]) -> bool:
+    """Whether a request has broken so many engines that no other one is risked."""
+    return sum(isinstance(error, _BROKE_ON_IT) for error in failures) >= MOST_BROKEN
 
 
 def counts_against(error: BackendError) -> bool:

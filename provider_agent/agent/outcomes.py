@@ -71,7 +71,6 @@ class RunningJob:
 
     Attributes:
         lane: its way out, whichever session there is.
-        routes: where it may run, in order; not all of them had a slot free when it came.
         route: where it runs now.
         stopping: why it is being stopped, once it is.
         is_wanted: whether anybody will be told of its end.
@@ -81,7 +80,6 @@ class RunningJob:
     job: Job
     lane: Lane
     pump: Pump
-    routes: tuple[Route, ...]
     route: Route
     started_s: float
     task: asyncio.Task[Outcome] | None = None

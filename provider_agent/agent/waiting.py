@@ -19,9 +19,9 @@ async def wait_until(wait_s: float, until: asyncio.Event) -> None:
 
 
 def mind_cancel() -> None:
-    """Raise the cancel of this task that a task group has swallowed, because it had an error already.
+    """Raise the cancel of this task that was swallowed: whoever cancelled would wait for an end in vain.
 
-    Before Python 3.13 it does so: whoever cancelled would wait for an end that does not come.
+    A task group does so that had an error already, before Python 3.13; so does whatever turns it into an error.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -24,21 +24,21 @@ NARROW = ExecutorLimits(max_concurrent=1, max_job_bytes=20)
 
 def running_on(backend: ScriptedBackend) -> RunningJob:
     lane, route = Lane("r"), Route(backend, backend.models[0])
-    return RunningJob(job("r"), lane, Pump(lane, clock=float, patience_s=1), (route,), route, started_s=0.0)
+    return RunningJob(job("r"), lane, Pump(lane, clock=float, patience_s=1), route, started_s=0.0)
 
 
-def judged(job: Job, running: Collection[RunningJob] = (), **situation: Any) -> Refusal | tuple[Route, ...]:
+def judged(job: Job, running: Collection[RunningJob] = (), **situation: Any) -> Refusal | Route:
     backend = ScriptedBackend()
     table = RoutingTable(Catalog((CatalogEntry(backend, backend.models, healthy=True),)), Policy())
     return admit(job, table, NARROW, Situation(running, **situation))
 
 
-def test_a_job_that_fits_gets_its_routes() -> None:
+def test_a_job_that_fits_gets_its_route() -> None:
     """The ordinary case."""
-    routes = judged(job())
+    route = judged(job())
 
-    assert not isinstance(routes, Refusal)
-    assert [route.backend.name for route in routes] == ["scripted"]
+    assert not isinstance(route, Refusal)
+    assert route.backend.name == "scripted"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,14 @@
 
 import pytest
 
-from provider_agent.agent.failover import alternatives, before_first_byte, counts_against, rest_after
+from provider_agent.agent.failover import (
+    MOST_BROKEN,
+    alternatives,
+    before_first_byte,
+    counts_against,
+    is_risky,
+    rest_after,
+)
 from provider_agent.agent.routing import Route
 from provider_agent.backends.base import (
     AuthRejected,
@@ -48,23 +55,23 @@ def route(name: str, context_window: int | None = None) -> Route:
 )
 def test_a_failure_of_one_engine_leaves_the_others(error: type[BackendError]) -> None:
     """In their order (field note 25)."""
-    routes = (route("a"), route("b"), route("c"))
+    others = (route("b"), route("c"))
 
-    assert alternatives(routes, error("x")) == routes[1:]
+    assert alternatives(route("a"), others, error("x")) == others
 
 
 @pytest.mark.parametrize("error", [FirstByteTimeout, IdleTimeout, OutOfSockets, BadRequest])
 def test_what_would_fail_everywhere_is_not_tried_again(error: type[BackendError]) -> None:
     """Time that is used up, a shortage of ours, a request that is wrong."""
-    assert alternatives((route("a"), route("b")), error("x")) == ()
+    assert alternatives(route("a"), (route("b"),), error("x")) == ()
 
 
 def test_a_request_that_is_bad_for_a_small_window_may_fit_a_larger_one() -> None:
     """Engines call a prompt that is too long a bad request, each in its own words (field note 30)."""
     small, same, large, unknown = route("a", 4096), route("b", 4096), route("c", 8192), route("d")
 
-    assert alternatives((small, same, large, unknown), BadRequest("too long")) == (large,)
-    assert alternatives((unknown, large), BadRequest("too long")) == ()
+    assert alternatives(small, (same, large, unknown), BadRequest("too long")) == (large,)
+    assert alternatives(unknown, (large,), BadRequest("too long")) == ()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,13 @@ def test_only_what_is_the_engines_fault_is_held_against_it(error: BackendError, 
     assert counts_against(error) is is_to_blame
 
 
+@pytest.mark.parametrize("error", [BackendFailed, StreamTruncated, StreamFailed])
+def test_a_request_that_has_broken_some_engines_is_risky(error: type[BackendError]) -> None:
+    """What is not even taken breaks nothing, however often."""
+    assert is_risky([error("x")] * MOST_BROKEN)
+    assert not is_risky([error("x")] * (MOST_BROKEN - 1) + [BackendUnreachable("x"), AuthRejected("x")])
+
+
 @pytest.mark.parametrize("status", [400, 422])
 def test_an_answer_that_is_nothing_but_a_refusal_is_one(status: int) -> None:
     """As vLLM refuses a schema that it cannot use: in its own words, and nobody else is asked."""
@@ -99,7 +113,7 @@ def test_an_answer_that_is_nothing_but_a_refusal_is_one(status: int) -> None:
 
     assert isinstance(refusal, BadRequest)
     assert (refusal.message, refusal.http_status) == ("no such schema", status)
-    assert alternatives((route("a"), route("b")), refusal) == ()
+    assert alternatives(route("a"), (route("b"),), refusal) == ()
 
 
 @pytest.mark.parametrize("error", [StreamFailed("x", http_status=500), StreamFailed("x"), BackendFailed("x")])

@@ -32,7 +32,7 @@ def running(usage: Usage | None = None) -> RunningJob:
     route = Route(backend, backend.models[0])
     lane = Lane("j")
     pump = Pump(lane, clock=lambda: 100.1, patience_s=30.0)
-    row = RunningJob(job(), lane, pump, (route,), route, started_s=100.0)
+    row = RunningJob(job(), lane, pump, route, started_s=100.0)
     if usage is not None:
         row.reply = ScriptedReply([], usage)
         row.reply.usage = usage

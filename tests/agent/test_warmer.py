@@ -43,7 +43,7 @@ class Agent:
     def run_job(self, backend: ScriptedBackend, model: int = 0) -> None:
         lane, route = Lane("r"), Route(backend, backend.models[model])
         pump = Pump(lane, clock=self.clock, patience_s=1)
-        self.running.append(RunningJob(job("r"), lane, pump, (route,), route, started_s=0.0))
+        self.running.append(RunningJob(job("r"), lane, pump, route, started_s=0.0))
 
 
 @asynccontextmanager
