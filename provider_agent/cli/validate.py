@@ -87,6 +87,7 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     from provider_agent.cli.signals import stop_on_signals
     from provider_agent.cli.validate_engines import engine_problems
     from provider_agent.cli.validate_live import all_answered, as_values, try_offer
+    from provider_agent.cli.validate_names import name_problems
     from provider_agent.cli.validate_schedule import schedule_problems
     from provider_agent.cli.validate_start import start_problems
 
@@ -101,6 +102,8 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
         table = RoutingTable(catalog, policy_of(config))
         findings = describe(config, settings, catalog, table)
         errors = [problem.text for problem in problems if problem.level == "error"]
+        if _is_complete(findings):
+            problems += name_problems(config.models, [offer.model_id for offer in table.offers])
         findings |= {"valid": False, "error": errors[0]} if errors else {}
         findings["problems"] = [problem._asdict() for problem in problems]
         if wish is not None:

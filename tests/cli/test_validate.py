@@ -73,6 +73,19 @@ async def test_an_agent_that_rests_now_is_told_to(write_config: WriteConfig) -> 
     ) in problems
 
 
+async def test_a_name_that_no_model_has_is_told_once_all_engines_are_there(write_config: WriteConfig) -> None:
+    """One that is away may have it."""
+    async with Simulator(SimulatorConfig(models=("small",))) as simulator:
+        there = '[models]\nwarm = ["smal"]\n' + backend(simulator.url)
+        away = backend("http://127.0.0.1:9").replace("sim", "away")
+        told = [
+            (await command("validate", "-c", str(write_config(text)))).stdout
+            for text in (there, there + away)
+        ]
+
+    assert ['models.warm holds "smal"' in each for each in told] == [True, False]
+
+
 async def test_the_environment_is_named_where_it_was_used(write_config: WriteConfig) -> None:
     """It wins over the file, so one must see it."""
     environ = {"PROVIDER_AGENT__LIMITS__MAX_CONCURRENT": "3"}

@@ -1,0 +1,35 @@
+"""A name that is mistyped is told, where it would just do nothing."""
+
+from provider_agent.agent.config_sections import ModelsSection
+from provider_agent.cli.validate_names import name_problems
+
+
+def told(models: ModelsSection) -> list[str]:
+    found = name_problems(models, ["llama3.2:3b", "llama3", "qwen3:30b"])
+    assert {(problem.level, problem.about) for problem in found} <= {("warning", "models")}
+    return [problem.text for problem in found]
+
+
+def test_names_that_fit_a_model_on_offer_are_no_problem() -> None:
+    """As globs, as they stand, and as aliases."""
+    models = ModelsSection(
+        warm=("llama3*", "qwen3:30b"), max_concurrent={"*:30b": 1}, aliases={"llama3": "llama3.2:3b"}
+    )
+
+    assert told(models) == []
+    assert told(ModelsSection(expose=("gemma*",), hide=("*-private",))) == []
+
+
+def test_a_glob_that_fits_no_model_is_told() -> None:
+    """Nothing would be kept warm, and nothing limited."""
+    warm, limit = told(ModelsSection(warm=("lama3*", "llama3*"), max_concurrent={"*:70b": 1}))
+
+    assert warm.startswith('models.warm holds "lama3*", which fits no model on offer; ')
+    assert limit.startswith('models.max_concurrent holds "*:70b", which fits no model on offer; ')
+
+
+def test_an_alias_of_no_model_is_told() -> None:
+    """Clients who ask for it would be told that nobody serves it."""
+    (text,) = told(ModelsSection(aliases={"gpt": "qwen3:3b"}))
+
+    assert text.startswith('models.aliases has "gpt" for "qwen3:3b", but no model on offer is called so; ')
