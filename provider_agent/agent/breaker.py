@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Final
 
 from provider_agent.agent.circuit import Block, Circuits, Key
 from provider_agent.agent.failover import counts_against, rest_after
@@ -11,6 +12,9 @@ from provider_agent.backends.base import Backend, BackendError
 from provider_agent.telemetry.logs import get_logger
 
 log = get_logger(__name__)
+
+LATE_S: Final = 0.05
+"""After a pause, until it is told: timers fire early, uvloop's by a millisecond, those of Windows by sixteen."""
 
 
 class Breaker:
@@ -69,7 +73,7 @@ class Breaker:
             pause_s=pause_s,
         )
         self.on_change()
-        asyncio.get_running_loop().call_later(pause_s, self._changed)
+        asyncio.get_running_loop().call_later(pause_s + LATE_S, self._changed)
 
     def forget(self, backends: Collection[str]) -> None:
         """These engines are new, or back."""

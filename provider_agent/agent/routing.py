@@ -6,7 +6,7 @@ nor executed.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -34,7 +34,8 @@ class Policy:
         price_of: what a million tokens of input, and of output, of a public name cost: integer
             micro-units of the operator's currency; 0 is free.
         max_concurrent: jobs at once over all backends.
-        limits: glob of public names -> jobs at once of all models that match it, over all backends.
+        limits: glob of names -> jobs at once of all models that match it, over all backends; an alias
+            counts as what it stands for, too.
     """
 
     expose: tuple[str, ...] = ("*",)
@@ -48,7 +49,8 @@ class Policy:
         return _matches(public_name, self.expose) and not _matches(public_name, self.hide)
 
     def globs_limiting(self, public_name: str) -> tuple[str, ...]:
-        return tuple(glob for glob in self.limits if fnmatchcase(public_name, glob))
+        names = {public_name, self.aliases.get(public_name, public_name)}
+        return tuple(glob for glob in self.limits if any(fnmatchcase(name, glob) for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,8 @@ class RoutingTable:
         limits = self._policy.limits
         if not limits:
             return False
-        names = tuple(running)
-        globs = self._policy.globs_limiting(model_id)
-        return any(sum(fnmatchcase(name, glob) for name in names) >= limits[glob] for glob in globs)
+        counted = Counter(glob for name in running for glob in self._policy.globs_limiting(name))
+        return any(counted[glob] >= limits[glob] for glob in self._policy.globs_limiting(model_id))
 
     def __len__(self) -> int:
         return len(self._routes)

@@ -21,7 +21,7 @@ async def wait_until(wait_s: float, until: asyncio.Event) -> None:
 def mind_cancel() -> None:
     """Raise the cancel of this task that was swallowed: whoever cancelled would wait for an end in vain.
 
-    A task group does so that had an error already, before Python 3.13; so does whatever turns it into an error.
+    A task group does so that had an error already, before Python 3.13; so does what makes an error of it.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

@@ -126,6 +126,22 @@ def test_the_operators_limit_on_a_model_counts_all_that_match_it() -> None:
     assert not isinstance(taken, Refusal)
 
 
+@pytest.mark.parametrize(("runs", "comes"), [("big:70b", "best"), ("best", "big:70b"), ("best", "best")])
+def test_an_alias_is_no_way_around_the_operators_limit(runs: str, comes: str) -> None:
+    """The limit is there for what the model needs, whatever it is called."""
+    backend = ScriptedBackend(models=("big:70b",))
+    catalog = Catalog((CatalogEntry(backend, backend.models, healthy=True),))
+    table = RoutingTable(catalog, Policy(limits={"*:70b": 1}, aliases={"best": "big:70b"}))
+    running = running_on(backend)
+    running.job = job("r", model_id=runs)
+
+    refused = admit(job(model_id=comes), table, ExecutorLimits(), Situation([running]))
+
+    assert isinstance(refused, Refusal)
+    assert refused.code is ErrorCode.OUT_OF_CAPACITY
+    assert [offer.max_concurrent for offer in table.offers] == [1, 1]
+
+
 def test_of_all_that_block_a_job_what_passes_first_is_told() -> None:
     """The client comes back when the first of its engines takes jobs again."""
     a, b = ScriptedBackend(name="a"), ScriptedBackend(name="b")

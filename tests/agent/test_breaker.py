@@ -2,7 +2,9 @@
 
 import asyncio
 
-from provider_agent.agent.circuit import FAILURES, FIRST_PAUSE_S
+from provider_agent.agent.breaker import LATE_S, Breaker
+from provider_agent.agent.circuit import FAILURES, FIRST_PAUSE_S, Key
+from provider_agent.agent.routing import Route
 from provider_agent.backends.base import BackendFailed, BackendLoading, RateLimited
 from provider_agent.protocol.frames import JobError
 from tests.fakes.backends import ScriptedBackend
@@ -33,13 +35,32 @@ def test_an_engine_that_keeps_failing_gets_no_job_for_a_while() -> None:
             await bench.settle()
             last = bench.line.outcomes[-1]
             assert bench.executor.breaker.open_keys == {("scripted", "m")}
-            await asyncio.sleep(FIRST_PAUSE_S)
+            await asyncio.sleep(FIRST_PAUSE_S + LATE_S)
             assert bench.executor.breaker.open_keys == frozenset()
 
         assert len(backend.calls) == FAILURES
         assert isinstance(last, JobError)
         assert (last.error_code, last.retry_after_ms) == ("backend_error", FIRST_PAUSE_S * 1000)
-        assert changes == [began_s, began_s + FIRST_PAUSE_S]
+        assert changes == [began_s, began_s + FIRST_PAUSE_S + LATE_S]
+
+    run_virtually(play())
+
+
+def test_whoever_offers_is_told_when_a_pause_is_over_and_not_a_moment_before() -> None:
+    """Timers may fire early: whoever looks too soon sees no slots, and nothing would make him look again."""
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        seen: list[frozenset[Key]] = []
+        breaker = Breaker(clock=lambda: loop.time() * 0.999, running=tuple)
+        breaker.on_change = lambda: seen.append(breaker.open_keys)
+        backend = ScriptedBackend()
+        route = Route(backend, backend.models[0])
+        for _ in range(FAILURES):
+            breaker.failed(route, BROKEN)
+        await asyncio.sleep(2 * FIRST_PAUSE_S)
+
+        assert seen == [{route.key}, frozenset()]
 
     run_virtually(play())
 
