@@ -231,7 +231,7 @@ def _print_table(rows: Sequence[dict[str, object]]) -> None:
 
     table = Table(box=None)
     for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_", " "), overflow="fold", no_wrap=name.endswith("id"))
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     Console().print(table, markup=False)

@@ -172,12 +172,12 @@ def _convert(settings: dict[str, object]) -> CoordinatorConfig:
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at ")
         name = place.strip("`").removeprefix("$.").partition("[")[0]
-        wanted = _choices(name) or f"{what[:1].lower()}{what[1:]}"
+        wanted = _wanted(name) or f"{what[:1].lower()}{what[1:]}"
         raise ConfigError(f"{name or 'the settings'}: {wanted}") from error
 
 
-def _choices(name: str) -> str:
-    """What a setting may be that knows few values; "" for any other."""
+def _wanted(name: str) -> str:
+    """What a setting may be; "" where the library's own words do."""
     shape = inspect.type_info(CoordinatorConfig)
     assert isinstance(shape, inspect.StructType)  # noqa: S101 - for mypy
     match {field.name: field.type for field in shape.fields}.get(name):
@@ -185,8 +185,22 @@ def _choices(name: str) -> str:
             return "expected true or false"
         case inspect.LiteralType(values=values):
             return f"expected one of {', '.join(map(str, values))}"
+        case inspect.IntType() as number:
+            return f"expected a whole number{_bounds(number)}"
+        case inspect.FloatType() as number:
+            return f"expected a number{_bounds(number)}"
+        case inspect.StrType():
+            return "expected some text"
         case _:
             return ""
+
+
+def _bounds(number: inspect.IntType | inspect.FloatType) -> str:
+    if number.ge is not None and number.le is not None:
+        return f" from {number.ge:.10g} to {number.le:.10g}"
+    bounds = (("of at least", number.ge), ("above", number.gt), ("up to", number.le))
+    said = ", ".join(f"{words} {bound:.10g}" for words, bound in bounds if bound is not None)
+    return f" {said}" if said else ""
 
 
 def _path(kind: type, value: object) -> object:

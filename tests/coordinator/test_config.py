@@ -108,19 +108,31 @@ def test_every_interface_is_no_name_of_the_server() -> None:
             {"PROVIDER_COORDINATOR__ZZZZ": "x"},
             "PROVIDER_COORDINATOR__ZZZZ names no setting; take it out of the environment",
         ),
-        ({"PROVIDER_COORDINATOR__LISTEN_PORT": "99999"}, "listen_port: expected `int` <= 65535"),
-        ({"PROVIDER_COORDINATOR__QUEUE_MAX_JOBS": "many"}, "queue_max_jobs: expected `int`, got `str`"),
+        (
+            {"PROVIDER_COORDINATOR__LISTEN_PORT": "99999"},
+            "listen_port: expected a whole number from 0 to 65535",
+        ),
+        (
+            {"PROVIDER_COORDINATOR__QUEUE_MAX_JOBS": "many"},
+            "queue_max_jobs: expected a whole number of at least 0",
+        ),
         ({"PROVIDER_COORDINATOR__DATA": ""}, "data_dir: expected a path"),
         ({"PROVIDER_COORDINATOR__DEV": "maybe"}, "dev: expected true or false"),
         (
             {"PROVIDER_COORDINATOR__LOG_LEVEL": "loud"},
             "log_level: expected one of debug, error, info, warning",
         ),
-        ({"PROVIDER_COORDINATOR__QUEUE_MAX_WAIT_S": "inf"}, "queue_max_wait_s: expected `float` <= 86400.0"),
-        ({"PROVIDER_COORDINATOR__KEEPALIVE_S": "0"}, "keepalive_s: expected `float` > 0.0"),
+        (
+            {"PROVIDER_COORDINATOR__QUEUE_MAX_WAIT_S": "inf"},
+            "queue_max_wait_s: expected a number above 0, up to 86400",
+        ),
+        (
+            {"PROVIDER_COORDINATOR__KEEPALIVE_S": "0"},
+            "keepalive_s: expected a number above 0, up to 86400",
+        ),
         (
             {"PROVIDER_COORDINATOR__LISTEN_HOST": ""},
-            "listen_host: expected `str` of length >= 1",
+            "listen_host: expected some text",
         ),
         (
             {"PROVIDER_COORDINATOR__LISTEN": "a:b:c"},
@@ -152,7 +164,7 @@ def test_no_body_is_taken_that_no_agent_could_be_sent() -> None:
     most = MAX_MESSAGE_BYTES - ENVELOPE_BYTES
 
     assert load({"max_body_bytes": most}, {}).max_body_bytes == most
-    with pytest.raises(ConfigError, match="max_body_bytes: expected `int` <= "):
+    with pytest.raises(ConfigError, match="max_body_bytes: expected a whole number from 1 to "):
         load({"max_body_bytes": most + 1}, {})
 
 
