@@ -217,7 +217,7 @@ class Discovery:
             before=watch.backend.kind if watch.backend else None,
         )
         if family is None:
-            raise BackendUnreachable("no engine that we know answers there")
+            raise BackendUnreachable("nobody answers there, or no engine that we know")
         if watch.backend is not None and watch.backend.kind == family.kind:
             return watch.backend
         others = [each for each in self._watches if each is not watch]
