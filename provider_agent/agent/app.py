@@ -13,6 +13,7 @@ from provider_agent.agent.executor import Executor, ExecutorLimits
 from provider_agent.agent.gpu_watch import GpuWatch
 from provider_agent.agent.heartbeat import beat
 from provider_agent.agent.identity import Identity
+from provider_agent.agent.news import News
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.pause import Pause
 from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
@@ -118,13 +119,13 @@ class Agent:
             on_refused=self._report.job_refused,
         )
         self._executor.breaker.on_change = self._offer_anew
-        self._pause = Pause(
-            config.schedule, GpuWatch(lambda: ports_of(self._report.catalog)), clock=wall_clock
-        )
+        gpu = GpuWatch(lambda: ports_of(self._report.catalog))
+        self._pause = Pause(config.schedule, gpu, clock=wall_clock)
         self._pause.on_change = self._rest_changed
         self._report.rest = lambda: self._pause.rest
         self._executor.paused = self._pause.refusal
         self._offer = self._report.capabilities()
+        self._news = News(self._announce)
         self._warmer = Warmer(
             config.models.warm,
             table=lambda: self._executor.table,
@@ -168,6 +169,7 @@ class Agent:
             code = await connector.run(self._left)
             for task in beside:
                 task.cancel()
+            self._news.close()
         self._tell("stopped", {"exit_code": code})
         return code
 
@@ -202,23 +204,24 @@ class Agent:
             self._report.metrics.catalog_changed()
         if self._report.models != models:  # slots and warmth change by the minute
             self._tell("models", {"models": self._report.models})
-        self._announce_news()
+        self._news.changed()
 
-    def _announce_news(self) -> None:
+    def _announce(self) -> bool:
         """Models, limits, or what the operator says of it: the coordinator hears of each change once."""
         if self._report.capabilities() == self._offer:
-            return
+            return False
         self._report.revision += 1
         self._offer = self._report.capabilities()
         if self._session is not None:
             self._session.announce()
+        return True
 
     def _rest_changed(self) -> None:
         """A pause has begun, or ended: nothing is on offer meanwhile, and no model is kept in memory."""
         rest = self._pause.rest
         self._tell("resumed" if rest is None else "paused", {} if rest is None else {"reason": rest.why})
         self._keep_warm()
-        self._announce_news()
+        self._news.flush()
         if self._session is not None:
             self._session.tell(self._report.heartbeat())
 
@@ -268,6 +271,7 @@ class Agent:
             "protocol": frame.protocol,
         }
         log.info("session_up", **facts)
+        self._news.flush()  # what is said to a new session is all that there is
         self._tell("connected", facts)
 
     def _announced(self, revision: int) -> None:

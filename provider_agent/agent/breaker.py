@@ -14,7 +14,7 @@ from provider_agent.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 LATE_S: Final = 0.05
-"""After a pause, until it is told: timers fire early, uvloop's by a millisecond, those of Windows by sixteen."""
+"""After a pause, until it is told: timers fire early, uvloop's by 1 ms, those of Windows by 16."""
 
 
 class Breaker:

@@ -155,7 +155,7 @@ async def test_a_model_that_is_hidden_now_finishes_what_it_runs(tmp_path: Path) 
 async def test_an_engine_that_is_taken_out_finishes_what_it_runs(tmp_path: Path) -> None:
     """And another one that is named instead gets the next jobs."""
     gate = asyncio.Event()
-    async with FakeEngine() as old, FakeEngine() as new:
+    async with FakeEngine() as old, FakeEngine(models=("tiny", "other")) as new:
         old.will_answer(held(gate))
         process: ReloadingProcess
 
@@ -163,7 +163,7 @@ async def test_an_engine_that_is_taken_out_finishes_what_it_runs(tmp_path: Path)
             await with_models(peer)
             await begun(peer, "j")
             await process.rewrite(engines=f'[[backends]]\nkind = "openai"\nurl = "{new.url}"\n')
-            while "tiny" not in offers(await peer.until(Capabilities)):
+            while "other" not in offers(await peer.until(Capabilities)):
                 pass
             await begun(peer, "k")
             gate.set()
@@ -308,3 +308,24 @@ async def test_an_engine_that_does_not_answer_looks_ends_no_job(tmp_path: Path) 
 
         async with reloading(tmp_path, play, engine, "discovery.grace_s = 0", interval_s=1) as process:
             pass
+
+
+async def test_changes_that_come_all_at_once_are_announced_together(tmp_path: Path) -> None:
+    """A coordinator of many agents is not flooded, and knows the last of them."""
+    told: list[Capabilities] = []
+    async with FakeEngine() as engine:
+        process: ReloadingProcess
+
+        async def play(peer: ScriptedCoordinator) -> None:
+            await with_models(peer)
+            for number in range(20):
+                await process.rewrite(f'operator.name = "den-{number}"')
+            while not told or told[-1].metadata.name != "den-19":
+                told.append(await peer.until(Capabilities))
+            process.stop.set()
+
+        async with reloading(tmp_path, play, engine) as process:
+            pass
+
+    assert len(told) < 10
+    assert [each.revision for each in told] == list(range(told[0].revision, told[0].revision + len(told)))
