@@ -146,6 +146,8 @@ class Checker:
             raise self.origin.error(key, problem, _remedy(key, kind, value))
         if _SURROGATE.search(_text_in(kind, value)):
             raise self.origin.error(key, "holds what is no UTF-8", "write it as UTF-8 text")
+        if isinstance(value, str) and "\0" in value:  # no name of a file may, nor a header
+            raise self.origin.error(key, "holds a NUL character", "remove it")
         if isinstance(kind, inspect.StructType):
             self._check_names(kind, value, key)
         for step, below, inner in _members(kind, value):

@@ -22,6 +22,9 @@ from provider_agent.agent.config_check import (
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+MOST_BYTES = 1024 * 1024
+"""Of a file of settings. To read one of 50 MB would hold up the jobs of a running agent for seconds."""
+
 _BOOLEANS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
@@ -60,8 +63,14 @@ def _convert(shape: type[T], tree: dict[str, Any], file: Path | None) -> T:
 
 def _read_file(file: Path) -> tuple[str, dict[str, Any]]:
     try:
-        text = file.read_bytes().decode()
+        with file.open("rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError("is larger than 1 MiB", "name a file of settings", file=file)
+        text = content.decode()
         return text, tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError("is nested too deeply", "name a file of settings", file=file) from None
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise ConfigError(

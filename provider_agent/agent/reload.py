@@ -189,7 +189,7 @@ def _files_of(config: AgentConfig) -> tuple[Path, ...]:
 def _stamp(file: Path) -> tuple[int, ...] | None:
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # of a name that can be none
         return None
     if not stat.S_ISREG(found.st_mode):  # a pipe has nothing new to say
         return None
@@ -199,5 +199,5 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
 def _content(file: Path) -> bytes | None:
     try:
         return file.read_bytes() if file.is_file() else None
-    except OSError:
+    except (OSError, ValueError):
         return None

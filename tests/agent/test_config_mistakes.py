@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.agent.config import ConfigError, load
+from provider_agent.agent.config_reader import MOST_BYTES
 from tests.fakes.configs import URL, told_of
 
 
@@ -293,6 +294,17 @@ MISTAKES = {
         URL + 'telemetry.status_listen = "localhost"',
         ", line 2: telemetry.status_listen must be host:port",
         'write for example status_listen = "127.0.0.1:9464", or "" to turn it off',
+    ),
+    "what can be part of no path": Mistake(
+        URL + 'coordinator.ca_file = "a\\u0000b"',
+        ", line 2: coordinator.ca_file holds a NUL character",
+        "remove it",
+    ),
+    "a film in place of settings": Mistake(
+        "#" * (MOST_BYTES + 1), ": is larger than 1 MiB", "name a file of settings"
+    ),
+    "brackets without end": Mistake(
+        "x = " + "[" * 100_000, ": is nested too deeply", "name a file of settings"
     ),
 }
 

@@ -277,6 +277,18 @@ def test_settings_that_come_from_a_pipe_are_not_read_again(tmp_path: Path) -> No
     assert refusals == [f"{pipe}: can be read once only; restart the agent"]
 
 
+@pytest.mark.parametrize("path", ["a\\u0000b", "a" * 5000])
+def test_a_key_file_whose_name_no_file_can_have_ends_nothing(desk: Desk, path: str) -> None:
+    """It is looked at all the same, again and again, until the settings name another one."""
+    desk.write(f'{ENGINE}api_key_file = "{path}"\n')
+    desk.settle()
+    desk.write("")
+    desk.settle()
+
+    assert len(desk.refusals) == 1
+    assert desk.applied == [()]
+
+
 def test_a_defect_of_ours_ends_nothing(tmp_path: Path) -> None:
     """The agent serves on; the log has the traceback."""
     lines = LogLines()
