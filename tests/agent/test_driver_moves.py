@@ -168,6 +168,26 @@ async def test_an_engine_that_was_full_gets_the_job_once_it_has_room() -> None:
         assert len(c.calls) == 2
 
 
+async def test_what_costs_money_is_asked_only_while_the_own_engines_have_no_room() -> None:
+    """Full or away is the same; one that is free goes first, also when a job moves (field note 23)."""
+    gate = asyncio.Event()
+    paid = ScriptedBackend(b"x", name="paid", priority=1 << 48)
+    away = ScriptedBackend(name="away", priority=1, refuses=BackendUnreachable("down"))
+    own = ScriptedBackend(gate, b"x", name="own", priority=2, max_concurrent=1)
+    async with executing(paid, away, own) as bench:
+        bench.submit(job("moves to own"))
+        await bench.settle()
+        bench.submit(job("own is full"))
+        await bench.settle()
+        gate.set()
+        await bench.settle()
+        bench.submit(job("own is free"))
+        await bench.settle()
+
+        assert bench.line.codes() == ["done"] * 3
+        assert (len(own.calls), len(paid.calls)) == (2, 1)
+
+
 async def test_a_request_that_engine_after_engine_dies_of_is_risked_on_few() -> None:
     """One client must not kill them all with one request."""
     engines = [ScriptedBackend(name=f"e{number}", priority=number, refuses=BROKEN) for number in range(6)]
