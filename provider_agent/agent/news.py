@@ -16,29 +16,22 @@ class News:
         self._say = say
         self._gap_s = gap_s
         self._gap: asyncio.TimerHandle | None = None
-        self._waits = False
 
     def changed(self) -> None:
-        """Something may have."""
-        if self._gap is not None:
-            self._waits = True
-        elif self._say():
+        """Something may have; what it is will be seen when the gap is over."""
+        if self._gap is None and self._say():
             self._gap = asyncio.get_running_loop().call_later(self._gap_s, self._gap_is_over)
 
     def flush(self) -> None:
         """Say now what is new, whenever the last time was."""
-        self._waits = False
         self._say()
 
     def close(self) -> None:
-        """What waits is not said any more."""
-        self._waits = False
+        """Nothing is said any more of what waits."""
         if self._gap is not None:
             self._gap.cancel()
             self._gap = None
 
     def _gap_is_over(self) -> None:
         self._gap = None
-        if self._waits:
-            self._waits = False
-            self.changed()
+        self.changed()

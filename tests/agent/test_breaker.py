@@ -9,6 +9,7 @@ from provider_agent.backends.base import BackendFailed, BackendLoading, RateLimi
 from provider_agent.protocol.frames import JobError
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.executors import Bench, executing, job
+from tests.fakes.logs import LogLines
 from tests.simulation.loop import run_virtually
 
 BROKEN = BackendFailed("it failed", http_status=500)
@@ -85,6 +86,52 @@ def test_one_job_tries_the_engine_and_its_answer_lets_the_others_in() -> None:
             await bench.settle()
 
         assert bench.line.codes()[FAILURES:] == ["out_of_capacity", "done", "done", "done"]
+
+    run_virtually(play())
+
+
+def test_a_trial_waits_for_no_job_of_another_engine() -> None:
+    """Nor for one there whose answer has begun: only one of which no byte has come is a trial."""
+
+    async def play() -> None:
+        gate = asyncio.Event()
+        slow = ScriptedBackend(gate, name="slow", models=("other",))
+        tried = ScriptedBackend(b"x", gate, name="tried", refuses=BROKEN)
+        async with executing(slow, tried) as bench:
+            bench.submit(job("elsewhere", model_id="other"))
+            await fail(bench)
+            await asyncio.sleep(FIRST_PAUSE_S)
+            tried.refuses = None
+            for number in range(3):
+                bench.submit(job(f"j{number}"))
+                await bench.settle()
+            gate.set()
+            await bench.settle()
+
+        assert bench.line.codes()[FAILURES:] == ["done"] * 4
+
+    run_virtually(play())
+
+
+def test_a_circuit_that_closes_is_told_once() -> None:
+    """To whoever offers, and in the log: from now on it is as if nothing had been."""
+
+    async def play() -> None:
+        logs = LogLines()
+        backend = ScriptedBackend(b"x", refuses=BROKEN)
+        changes: list[None] = []
+        async with executing(backend) as bench:
+            await fail(bench)
+            await asyncio.sleep(FIRST_PAUSE_S + LATE_S)
+            backend.refuses = None
+            bench.executor.breaker.on_change = lambda: changes.append(None)
+            for number in range(2):
+                bench.submit(job(f"j{number}"))
+                await bench.settle()
+
+        (closed,) = logs.named("circuit_closed")
+        assert (closed["backend"], closed["upstream_model"]) == ("scripted", "m")
+        assert len(changes) == 1
 
     run_virtually(play())
 
@@ -177,11 +224,16 @@ def test_an_engine_that_is_back_is_used_at_once() -> None:
         async with executing(backend) as bench:
             await fail(bench)
             backend.refuses = None
+            changes: list[None] = []
+            bench.executor.breaker.on_change = lambda: changes.append(None)
+            bench.executor.breaker.forget(())
+            bench.executor.breaker.forget({"scripted"})
             bench.executor.breaker.forget({"scripted"})
             bench.submit(job("next"))
             await bench.settle()
 
         assert bench.line.codes()[FAILURES:] == ["done"]
+        assert len(changes) == 1
 
     run_virtually(play())
 
