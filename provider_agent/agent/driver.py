@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Final
 
 from provider_agent.agent.admission import ExecutorLimits, free_routes
 from provider_agent.agent.breaker import Breaker
@@ -10,12 +11,22 @@ from provider_agent.agent.failover import OthersAreFull, alternatives, before_fi
 from provider_agent.agent.outcomes import RunningJob
 from provider_agent.agent.routing import Refusal, Route
 from provider_agent.agent.waiting import mind_cancel
-from provider_agent.backends.base import BackendError, BackendUnreachable, Call, ModelNotFound, Reply
+from provider_agent.backends.base import (
+    BackendError,
+    BackendUnreachable,
+    Call,
+    FirstByteTimeout,
+    ModelNotFound,
+    Reply,
+)
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import Job, JobStarted, Outcome
 from provider_agent.telemetry.logs import get_logger
 
 log = get_logger(__name__)
+
+LONG_S: Final = 30.0
+"""An engine that has said nothing for so long is not excused by a client who did not wait any longer."""
 
 
 class Driver:
@@ -95,6 +106,9 @@ class Driver:
                     raise
                 failures[running.route.key] = error
                 self._move(running, self._next(running, failures, before_first_byte(error)), error)
+            except asyncio.CancelledError:
+                self._note_silence(running)
+                raise
             else:
                 self._breaker.succeeded(running.route)
                 return
@@ -110,6 +124,11 @@ class Driver:
             http_status=error.http_status,
         )
         running.route, running.reply = to, None
+
+    def _note_silence(self, running: RunningJob) -> None:
+        opened_s = self._clock() if running.opened_s is None else running.opened_s
+        if running.pump.first_byte_s is None and self._clock() - opened_s >= LONG_S:
+            self._note(running.route, FirstByteTimeout("nobody waited any longer for a first byte"))
 
     def _note(self, route: Route, error: BackendError) -> None:
         if not self._breaker.minds(route):

@@ -58,6 +58,14 @@ def test_the_most_lasting_reason_is_the_one_that_is_told(case: Job, code: ErrorC
     assert verdict.code is code
 
 
+def test_a_request_of_just_the_size_that_is_allowed_is_taken() -> None:
+    """One byte more is too large."""
+    exact = msgspec.Raw(b'{"prompt":"' + b"x" * 7 + b'"}')
+    assert len(exact) == NARROW.max_job_bytes
+
+    assert isinstance(judged(job(request=exact)), Route)
+
+
 RESTING = Refusal(ErrorCode.OUT_OF_CAPACITY, "this agent rests until 22:00", retry_after_ms=60_000)
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from provider_agent.agent.breaker import LATE_S, Breaker
 from provider_agent.agent.circuit import FAILURES, FIRST_PAUSE_S, Key
 from provider_agent.agent.routing import Route
@@ -252,6 +254,46 @@ def test_what_a_replaced_engine_does_opens_no_circuit_of_its_successor() -> None
             await bench.settle()
 
             assert bench.line.codes() == ["backend_error"] * FAILURES
+            assert bench.executor.breaker.open_keys == frozenset()
+
+    run_virtually(play())
+
+
+@pytest.mark.parametrize("way", ["deadline", "cancel"])
+def test_an_engine_that_says_nothing_is_left_alone_whoever_loses_patience_first(way: str) -> None:
+    """Least loaded as it is, it would else get job after job for ever (field note 73)."""
+
+    async def play() -> None:
+        stuck = ScriptedBackend(asyncio.Event(), name="stuck", priority=1)
+        sound = ScriptedBackend(b"x", name="sound", priority=2)
+        async with executing(stuck, sound) as bench:
+            for number in range(FAILURES):
+                bench.submit(job(f"j{number}", deadline_ms=60_000 if way == "deadline" else None))
+                await asyncio.sleep(61)
+                bench.executor.cancel(f"j{number}")
+                await bench.settle()
+            bench.submit(job("next"))
+            await bench.settle()
+
+        assert bench.line.codes()[-1] == "done"
+        assert (len(stuck.calls), len(sound.calls)) == (FAILURES, 1)
+
+    run_virtually(play())
+
+
+@pytest.mark.parametrize("steps", [(), (b"x",)], ids=["silent", "slow"])
+def test_clients_that_leave_are_no_fault_of_the_engine(steps: tuple[bytes, ...]) -> None:
+    """Soon, or amid an answer: of a thousand of them it is used like before."""
+
+    async def play() -> None:
+        backend = ScriptedBackend(*steps, asyncio.Event())
+        async with executing(backend) as bench:
+            for number in range(2 * FAILURES):
+                bench.submit(job(f"j{number}"))
+                await asyncio.sleep(60 if steps else 5)
+                bench.executor.cancel(f"j{number}")
+                await bench.settle()
+
             assert bench.executor.breaker.open_keys == frozenset()
 
     run_virtually(play())
