@@ -24,7 +24,7 @@ from provider_agent.backends.base import (
 )
 
 MAX_MESSAGE_BYTES: Final = 2048
-_LONGEST_WAIT_MS: Final = 3_600_000
+_LONGEST_WAIT_S: Final = 3600.0
 _CLIENTS_FAULT: Final = range(400, 500)
 _ANY_FAULT: Final = range(400, 600)
 
@@ -141,7 +141,7 @@ def retry_after_ms(header: str, now: datetime) -> int | None:
         wait_s = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
     if not math.isfinite(wait_s):
         return None
-    return min(max(0, round(wait_s * 1000)), _LONGEST_WAIT_MS)
+    return round(min(max(0.0, wait_s), _LONGEST_WAIT_S) * 1000)
 
 
 def _engines_words(body: bytes) -> str:

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provider_agent.backends.base import (
@@ -174,6 +174,20 @@ def test_retry_after_is_seconds_or_a_date(header: str, wait_ms: int | None) -> N
     """Field note 30: a 429 tells when to come back."""
     assert retry_after_ms(header, NOW) == wait_ms
     assert of_status(429, retry_after=header, now=NOW).retry_after_ms == wait_ms
+
+
+DATE = r"[A-Z][a-z]{2}, ?\d{1,3} [A-Z][a-z]{2} \d{1,6} \d{1,3}:\d{1,3}:\d{1,3} ([+-]\d{1,6}|GMT|[A-Z]{1,4})"
+
+
+@given(
+    st.text(max_size=40) | st.from_regex(DATE, fullmatch=True) | st.integers().map(str) | st.floats().map(str)
+)
+@example("100E304")
+def test_whatever_retry_after_says_the_wait_is_none_or_an_hour_at_most(header: str) -> None:
+    """Any engine may send it, and no job ends of it (field note 30)."""
+    wait_ms = retry_after_ms(header, NOW)
+
+    assert wait_ms is None or 0 <= wait_ms <= 3_600_000
 
 
 @pytest.mark.parametrize(
