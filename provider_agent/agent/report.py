@@ -160,6 +160,10 @@ class Report:
             "offers": self.models,
             "warm": [offer.model_id for offer in self._table.offers if offer.warm],
             "cold": [offer.model_id for offer in self._table.offers if offer.warm is False],
+            "failing": [
+                {"backend": backend, "model": model}
+                for backend, model in sorted(self._executor().breaker.open_keys)
+            ],
             "catalog_fingerprint": self._table.fingerprint,
             "uptime_s": round(self._clock() - self._started_s, 1),
             "settings_refused": self.settings_refused,

@@ -6,11 +6,13 @@ import pytest
 
 from provider_agent.agent.failover import MOST_BROKEN
 from provider_agent.agent.routing import Policy, RoutingTable
-from provider_agent.backends.base import AuthRejected, BackendFailed, BackendUnreachable
+from provider_agent.backends.base import AuthRejected, BackendFailed, BackendModel, BackendUnreachable
 from provider_agent.backends.discovery import Catalog, CatalogEntry
-from tests.fakes.backends import BackendThatBreaksWhenLeft, BackendThatClosesLate, ScriptedBackend
+from provider_agent.protocol.frames import JobDone
+from tests.fakes.backends import CHAT, BackendThatBreaksWhenLeft, BackendThatClosesLate, ScriptedBackend
 from tests.fakes.executors import executing, job
 from tests.fakes.logs import LogLines
+from tests.simulation.loop import run_virtually
 
 BROKEN = BackendFailed("it failed", http_status=500)
 
@@ -35,19 +37,20 @@ async def test_a_cancelled_job_whose_connection_breaks_meanwhile_moves_nowhere()
         assert (second.calls, bench.executor.breaker.open_keys) == ([], frozenset())
 
 
-async def test_a_job_out_of_time_whose_connection_breaks_meanwhile_moves_nowhere() -> None:
+def test_a_job_out_of_time_whose_connection_breaks_meanwhile_moves_nowhere() -> None:
     """Else it would go on at the next engine without any deadline (field note 17)."""
-    first = BackendThatBreaksWhenLeft(asyncio.Event(), name="a", priority=1)
-    second = ScriptedBackend(asyncio.Event(), name="b", priority=2)
-    async with executing(first, second) as bench:
-        bench.submit(job(deadline_ms=10))
-        (running,) = bench.executor.running
-        assert running.task is not None
-        await asyncio.wait([running.task], timeout=5)
-        await bench.settle()
 
-        assert bench.line.codes() == ["backend_timeout"]
-        assert second.calls == []
+    async def play() -> None:
+        first = BackendThatBreaksWhenLeft(asyncio.Event(), name="a", priority=1)
+        second = ScriptedBackend(asyncio.Event(), name="b", priority=2)
+        async with executing(first, second) as bench:
+            bench.submit(job(deadline_ms=1000))
+            await asyncio.sleep(2)
+
+            assert bench.line.codes() == ["backend_timeout"]
+            assert second.calls == []
+
+    run_virtually(play())
 
 
 async def test_a_job_cancelled_between_two_engines_asks_no_second_one() -> None:
@@ -66,24 +69,24 @@ async def test_a_job_cancelled_between_two_engines_asks_no_second_one() -> None:
         assert (first.open_connections, second.calls, bench.executor.running) == (0, [], ())
 
 
-async def test_the_deadline_holds_for_all_engines_together() -> None:
+def test_the_deadline_holds_for_all_engines_together() -> None:
     """What the first one used up is not given again (field note 17)."""
-    loop = asyncio.get_running_loop()
-    gate = asyncio.Event()
-    first = ScriptedBackend(gate, BROKEN, name="a", priority=1)
-    second = ScriptedBackend(asyncio.Event(), name="b", priority=2)
-    async with executing(first, second) as bench:
-        began_s = loop.time()
-        bench.submit(job(deadline_ms=200))
-        loop.call_later(0.15, gate.set)
-        (running,) = bench.executor.running
-        assert running.task is not None
-        await asyncio.wait([running.task], timeout=5)
-        await bench.settle()
 
-        assert bench.line.codes() == ["backend_timeout"]
-        assert len(second.calls) == 1
-        assert loop.time() - began_s < 0.33
+    async def play() -> None:
+        gate = asyncio.Event()
+        first = ScriptedBackend(gate, BROKEN, name="a", priority=1)
+        second = ScriptedBackend(asyncio.Event(), name="b", priority=2)
+        async with executing(first, second) as bench:
+            bench.submit(job(deadline_ms=20_000))
+            await asyncio.sleep(15)
+            gate.set()
+            await asyncio.sleep(4.9)
+            assert (bench.line.codes(), len(second.calls)) == ([], 1)
+            await asyncio.sleep(0.2)
+
+            assert bench.line.codes() == ["backend_timeout"]
+
+    run_virtually(play())
 
 
 async def test_a_job_moves_to_no_engine_that_the_operator_removed_meanwhile() -> None:
@@ -166,6 +169,49 @@ async def test_an_engine_that_was_full_gets_the_job_once_it_has_room() -> None:
 
         assert bench.line.codes() == ["done", "done"]
         assert len(c.calls) == 2
+
+
+async def test_a_job_moves_to_the_best_of_the_others() -> None:
+    """By priority and load of that moment."""
+    gate = asyncio.Event()
+    first = ScriptedBackend(name="first", priority=1, refuses=BROKEN)
+    idle, busy = (
+        ScriptedBackend(b"x", name="idle", priority=2),
+        ScriptedBackend(gate, name="busy", priority=2),
+    )
+    last = ScriptedBackend(b"x", name="last", priority=3)
+    busy.models = (*busy.models, BackendModel("other", frozenset({CHAT})))
+    async with executing(last, busy, idle, first) as bench:
+        bench.submit(job("elsewhere", model_id="other"))
+        bench.submit(job())
+        await bench.settle()
+
+        assert [len(engine.calls) for engine in (first, idle, busy, last)] == [1, 1, 1, 0]
+        gate.set()
+        await bench.settle()
+
+
+def test_the_engines_time_is_that_of_the_one_that_answered() -> None:
+    """And the job's that of all (field note 45)."""
+
+    async def play() -> None:
+        soon, late = asyncio.Event(), asyncio.Event()
+        first = ScriptedBackend(soon, BROKEN, name="a", priority=1)
+        second = ScriptedBackend(late, b"x", name="b", priority=2)
+        async with executing(first, second) as bench:
+            bench.submit(job())
+            await asyncio.sleep(3)
+            soon.set()
+            await asyncio.sleep(4)
+            late.set()
+            await bench.settle()
+
+        (done,) = bench.line.outcomes
+        assert isinstance(done, JobDone)
+        assert done.timings is not None
+        assert (done.timings.backend_ms, done.timings.first_byte_ms, done.duration_ms) == (4000, 7000, 7000)
+
+    run_virtually(play())
 
 
 async def test_what_costs_money_is_asked_only_while_the_own_engines_have_no_room() -> None:

@@ -3,8 +3,10 @@
 import asyncio
 from pathlib import Path
 
+from provider_agent.agent.circuit import FAILURES
 from provider_agent.agent.pause import Rest
 from provider_agent.agent.report import Report, ports_of
+from provider_agent.backends.base import BackendFailed
 from provider_agent.backends.discovery import Catalog, CatalogEntry
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.vitals import HardwarePressure
@@ -117,3 +119,16 @@ def test_the_ports_of_the_engines_are_known() -> None:
     assert ports_of(Catalog(tuple(CatalogEntry(each, (), healthy=True) for each in (here, elsewhere)))) == {
         11434
     }
+
+
+async def test_the_status_names_what_gets_no_job_because_it_keeps_failing(tmp_path: Path) -> None:
+    """Its engine is there and healthy, and still nothing runs (field note 79)."""
+    broken = BackendFailed("it failed", http_status=500)
+    async with executing(ScriptedBackend(name="den", refuses=broken)) as bench:
+        status = report_of(bench, tmp_path).status("c.example")
+        assert status.facts()["failing"] == []
+        for number in range(FAILURES):
+            bench.submit(job(f"j{number}"))
+            await bench.settle()
+
+        assert status.facts()["failing"] == [{"backend": "den", "model": "m"}]

@@ -344,3 +344,4 @@ def test_a_model_with_fewer_slots_than_its_backend_is_full_first() -> None:
 
     assert names(with_room(routes, lambda _: (5, 1))) == ["scripted"]
     assert with_room(routes, lambda _: (5, 2)) == ()
+    assert [routes[0].has_room_for_all(jobs) for jobs in (1, 2)] == [True, False]
