@@ -144,6 +144,18 @@ def test_an_engine_that_keeps_failing_offers_no_slots_and_stays_on_the_list() ->
     assert names(both.routes("m", CHAT)) == ["a", "b"]
 
 
+def test_an_offer_of_several_engines_promises_what_each_of_them_keeps() -> None:
+    """The smallest window; kind and fingerprint are those of the engine that is asked first."""
+    first, second = ScriptedBackend(name="a", priority=1), ScriptedBackend(name="b", priority=2)
+    first.models = (BackendModel("m", frozenset({CHAT}), context_window=8192, fingerprint="sha256:a"),)
+    second.models = (BackendModel("m", frozenset({CHAT}), context_window=4096, fingerprint="sha256:b"),)
+    first.kind = "vllm"
+
+    (offer,) = table(second, first).offers
+
+    assert (offer.context_window, offer.fingerprint, offer.backend) == (4096, "sha256:a", "vllm")
+
+
 def test_the_operators_limit_on_a_model_is_what_is_offered() -> None:
     """However many slots its engines have."""
     backend = ScriptedBackend(models=("big:70b", "small:1b"), max_concurrent=4)
