@@ -1,13 +1,15 @@
 # Each target makes what it needs: a machine with python3 (venv) and make is enough.
 # `test-engines` also wants a C++ compiler and cmake: it builds llama.cpp once.
 PYTHON ?= python3
+# Processes that `test` runs in; a number, or auto for one to a core.
+JOBS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines lint format types check chaos bench bench-docs lock clean
+.PHONY: help demo test engines test-engines lint format types check chaos bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,10 +30,12 @@ demo: $(STAMP) ## client -> coordinator -> agent -> engine on this machine, with
 	@$(BIN)/provider-agent demo $(DEMO)
 
 test: $(DEV_STAMP) ## every test that needs no real engine
-	$(BIN)/python -m pytest -m "not engine" $(ARGS)
+	$(BIN)/python -m pytest -m "not engine" -n $(JOBS) --dist worksteal $(ARGS)
 
-test-engines: $(DEV_STAMP) ## the tests against a real llama.cpp server (built on first use)
+engines: $(DEV_STAMP) ## build what `test-engines` needs: a real llama.cpp server, tiny models
 	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/engines/prepare.sh
+
+test-engines: engines ## the tests against a real llama.cpp server
 	$(BIN)/python -m pytest -m engine tests/engines $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, every rule but those that pyproject.toml excuses
