@@ -243,6 +243,23 @@ def test_the_least_loaded_of_equal_backends_comes_first() -> None:
     assert names(with_room(routes, lambda route: (2, 2) if route.backend is a else (1, 1))) == ["b", "a"]
 
 
+@pytest.mark.parametrize("whose", ["backend", "model"])
+def test_load_is_what_part_of_its_slots_an_engine_has_taken(whose: str) -> None:
+    """Four of sixteen are less than two of four, whoever says how many there are (field note 71)."""
+    large, small = ScriptedBackend(name="large"), ScriptedBackend(name="small")
+    for backend, slots in ((large, 16), (small, 4)):
+        if whose == "backend":
+            backend.max_concurrent = slots
+        else:
+            backend.models = (BackendModel("m", frozenset({CHAT}), max_concurrent=slots),)
+    routes = table(small, large).routes("m", CHAT)
+    assert not isinstance(routes, Refusal)
+
+    found = with_room(routes, lambda route: (4, 4) if route.backend is large else (2, 2))
+
+    assert names(found) == ["large", "small"]
+
+
 def test_priority_goes_before_load() -> None:
     """The operator's order is kept while there is room."""
     a = ScriptedBackend(name="a", max_concurrent=4, priority=1)
