@@ -28,6 +28,9 @@ _EDITED: Final = frozenset({
     "max_tokens", "max_completion_tokens", "max_output_tokens",
 })  # fmt: skip
 
+_DATA: Final = "as a data URL (data:image/png;base64,…)"
+_DATA_AT_MESSAGES: Final = 'as a source {"type": "base64", "media_type": "image/png", "data": "…"}'
+
 _COUNTED: Final = Raw(b'{"include_usage":true}')
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -69,7 +72,7 @@ def prepare(call: Call) -> EngineRequest:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise BadRequest("the request body is not a JSON object") from None
     if not call.allow_remote_media:
-        _refuse_remote_media(call.body)
+        _refuse_remote_media(call.body, call.endpoint)
     for name in [name for name in members if name not in _EDITED and name.casefold() in _EDITED]:
         del members[name]  # 5
     members["model"] = Raw(_encode(call.model))  # 1
@@ -90,7 +93,7 @@ def without(body: bytes, name: str) -> bytes:
     return _encode({each: value for each, value in members.items() if each != name})
 
 
-def _refuse_remote_media(body: bytes) -> None:
+def _refuse_remote_media(body: bytes, endpoint: str) -> None:
     try:
         name = remote_member(body)
     except ValueError:
@@ -98,7 +101,7 @@ def _refuse_remote_media(body: bytes) -> None:
     if name is not None:
         raise BadRequest(
             f"`{name}` names media by its address, and this agent lets no engine fetch anything; "
-            "send the data itself, as a data URL (data:image/png;base64,…)"
+            f"send the data itself, {_DATA_AT_MESSAGES if endpoint == MESSAGES else _DATA}"
         )
 
 

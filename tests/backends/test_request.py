@@ -250,6 +250,18 @@ def test_a_picture_by_its_address_is_refused_with_what_to_do() -> None:
     assert "10.0.0.1" not in refused.value.message
 
 
+def test_a_client_of_anthropics_is_told_of_the_form_that_its_api_has() -> None:
+    """A `source` there takes no data URL."""
+    source = b'{"type":"url","url":"http://10.0.0.1/"}'
+    body = b'{"messages":[{"content":[{"type":"image","source":' + source + b"}]}]}"
+    with pytest.raises(BadRequest) as refused:
+        prepared(body, MESSAGES)
+
+    assert "`source` names media by its address" in refused.value.message
+    assert 'as a source {"type": "base64", "media_type": "image/png", "data": "…"}' in refused.value.message
+    assert "data URL" not in refused.value.message
+
+
 def test_a_picture_by_its_address_passes_where_the_operator_allows_it() -> None:
     """It is then sent as it came."""
     call = Call(CHAT, "m", PICTURE, False, first_byte_timeout_s=1, idle_timeout_s=1, allow_remote_media=True)
