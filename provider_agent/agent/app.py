@@ -5,10 +5,10 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
-from provider_agent.agent.config import AgentConfig, ConfigError
+from provider_agent.agent.config import AgentConfig
 from provider_agent.agent.connector import Connector, SessionEnd
+from provider_agent.agent.contact import Contact, Dial
 from provider_agent.agent.executor import Executor, ExecutorLimits
 from provider_agent.agent.gpu_watch import GpuWatch
 from provider_agent.agent.heartbeat import beat
@@ -16,22 +16,19 @@ from provider_agent.agent.identity import Identity
 from provider_agent.agent.news import News
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.pause import Pause
-from provider_agent.agent.reconnect import UNKNOWN_IDENTITY
 from provider_agent.agent.reload import Change, Reading, Reloader
 from provider_agent.agent.report import Report, ports_of
-from provider_agent.agent.resume import LastSession
 from provider_agent.agent.routing import Policy, RoutingTable
-from provider_agent.agent.session import Credentials, Duties, Session
+from provider_agent.agent.session import Credentials, Duties
 from provider_agent.agent.status import status_page
 from provider_agent.agent.waiting import Waiter, wait_until
 from provider_agent.agent.warmer import Warmer
 from provider_agent.backends.discovery import Catalog, Discovery
 from provider_agent.backends.http import EngineHttp
 from provider_agent.protocol.frames import AuthOk, Frame
-from provider_agent.protocol.link import Link, Role
 from provider_agent.telemetry.logs import get_logger, set_level
-from provider_agent.transport.channel import Channel, Socket
-from provider_agent.transport.dialled import DialOptions, dial, server_host
+from provider_agent.transport.channel import Socket
+from provider_agent.transport.dialled import server_host
 
 log = get_logger(__name__)
 
@@ -97,17 +94,14 @@ class Agent:
         on_event: OnEvent,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        dial: Dial | None = None,
     ) -> None:
         self._config = config
-        self._credentials = credentials
         self._on_event = on_event
         self._clock = clock
         self._policy = policy_of(config)
-        self._session: Session | None = None
-        self._last_session = LastSession()
         self._ready = False
         self._report = Report(config, lambda: self._executor, clock=clock)
-        self._report.session_up = lambda: self._session is not None and self._session.is_up
         self._asked_to_leave = asyncio.Event()
         self._leave_within_s = config.limits.shutdown_grace_s
         self._left = asyncio.Event()
@@ -119,6 +113,15 @@ class Agent:
             on_refused=self._report.job_refused,
         )
         self._executor.breaker.on_change = self._offer_anew
+        duties = Duties(
+            capabilities=self._report.capabilities,
+            beat=self._beat,
+            on_accepted=self._accepted,
+            on_announced=self._announced,
+            on_drain=self._asked,
+        )
+        self._contact = Contact(config, credentials, self._executor, duties, dial=dial)
+        self._report.session_up = lambda: self._contact.is_up
         gpu = GpuWatch(lambda: ports_of(self._report.catalog))
         self._pause = Pause(config.schedule, gpu, clock=wall_clock)
         self._pause.on_change = self._rest_changed
@@ -146,7 +149,7 @@ class Agent:
         self._warmer.on_loaded = discovery.report_changed
         self._pause.look()
         connector = Connector(
-            dial=self._dial,
+            dial=self._contact.dial,
             serve=self._serve,
             clock=self._clock,
             wait=wait,
@@ -155,8 +158,9 @@ class Agent:
             on_dialled=self._report.metrics.dialled,
             on_ended=self._report.metrics.session_ended,
         )
+        self._report.why_no_session = lambda: connector.why
         status = status_page(
-            self._config.telemetry.status_address, self._report.status(self._credentials.server_host)
+            self._config.telemetry.status_address, self._report.status(self._contact.server_host)
         )
         async with status, self._executor, asyncio.TaskGroup() as tasks:
             beside = [
@@ -212,8 +216,7 @@ class Agent:
             return False
         self._report.revision += 1
         self._offer = self._report.capabilities()
-        if self._session is not None:
-            self._session.announce()
+        self._contact.announce()
         return True
 
     def _rest_changed(self) -> None:
@@ -222,8 +225,7 @@ class Agent:
         self._tell("resumed" if rest is None else "paused", {} if rest is None else {"reason": rest.why})
         self._keep_warm()
         self._news.flush()
-        if self._session is not None:
-            self._session.tell(self._report.heartbeat())
+        self._contact.tell(self._report.heartbeat())
 
     def _keep_warm(self) -> None:
         rests = self._asked_to_leave.is_set() or self._pause.rest is not None
@@ -262,9 +264,6 @@ class Agent:
     # --- sessions' news -------------------------------------------------------------------
 
     def _accepted(self, frame: AuthOk) -> None:
-        identity, host = self._credentials.identity, self._credentials.server_host
-        if identity.provider_id(host) != frame.provider_id:
-            identity.remember_provider_id(host, frame.provider_id)
         facts: dict[str, object] = {
             "provider_id": frame.provider_id,
             "session_id": frame.session_id,
@@ -294,58 +293,11 @@ class Agent:
         """For how long yet a new session would save jobs."""
         return self._executor.resume_left_s if self._executor.resumable() else 0.0
 
-    # --- sessions -------------------------------------------------------------------------
-
-    async def _dial(self) -> Socket:
-        section = self._config.coordinator
-        options = DialOptions(
-            ca_file=section.ca_file,
-            client_cert_file=section.client_cert_file,
-            client_key_file=section.client_key_file,
-            proxy=section.proxy,
-        )
-        return await dial(section.url, options)
-
     async def _serve(self, socket: Socket) -> SessionEnd:
-        duties = Duties(
-            capabilities=self._report.capabilities,
-            beat=self._beat,
-            on_accepted=self._accepted,
-            on_announced=self._announced,
-            on_drain=self._asked,
-        )
-        channel = Channel(socket, Link(Role.AGENT))
-        self._session = Session(channel, self._executor, self._credentials, duties, last=self._last_session)
-        try:
-            end = await self._session.run()
-        finally:
-            self._session = None
+        end = await self._contact.serve(socket)
         if end.accepted:
             self._tell("disconnected", {})
-        if end.auth_failed is not None and end.auth_failed.code == UNKNOWN_IDENTITY:
-            return self._forgotten(end)
         return end
-
-    def _forgotten(self, end: SessionEnd) -> SessionEnd:
-        """The coordinator lost its data, or is a new one at an old address: enrol again, if there is a code.
-
-        A code that was sent and refused is not tried twice: then no id was remembered here.
-        """
-        identity, host = self._credentials.identity, self._credentials.server_host
-        if identity.provider_id(host) is None:
-            return end
-        identity.forget_provider_id(host)
-        try:
-            code = self._config.enrollment_code()
-        except ConfigError as error:
-            log.warning("enrollment_code_missing", problem=str(error))
-            code = None
-        if code is None:
-            return end
-        self._credentials = replace(self._credentials, enrollment_code=code)
-        return SessionEnd(
-            reason="the coordinator does not know this agent any more; it enrols again", by_us=True
-        )
 
     async def _beat(self, post: Callable[[Frame], None], interval_s: float) -> None:
         await beat(post, self._report.heartbeat, interval_s, self._clock)
@@ -367,12 +319,10 @@ class Agent:
         self._tell("draining", {"active_jobs": len(self._executor.running)})
         self._executor.draining = True
         self._keep_warm()
-        if self._session is not None:
-            self._session.tell(self._report.heartbeat())
+        self._contact.tell(self._report.heartbeat())
         await self._executor.drain(self._leave_within_s)
         self._left.set()
-        if self._session is not None:
-            await self._session.leave(within_s=end_s - self._clock())
+        await self._contact.leave(within_s=end_s - self._clock())
 
 
 def policy_of(config: AgentConfig) -> Policy:

@@ -25,6 +25,7 @@ class Connector:
         serve: runs a session on it to its end.
         jobs_wait_s: for how long yet there are jobs that a new session would save.
         on_dialled, on_ended: told the result of each dial, and the kind of each session's end.
+        why: why there is no session, after the first try that failed or session that ended; else "".
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Connector:
         self._jobs_wait_s = jobs_wait_s
         self._on_dialled = on_dialled
         self._on_ended = on_ended
+        self.why = ""
 
     async def run(self, stop: asyncio.Event) -> int:
         """Try until `stop` is set or an end is final; gives the exit code.
@@ -63,6 +65,7 @@ class Connector:
             if verdict.exit_code is not None:
                 _log.error("gave_up", kind=verdict.kind, why=verdict.why, exit_code=verdict.exit_code)
                 return verdict.exit_code
+            self.why = verdict.why
             wait_s = self._backoff.next_wait_s(
                 verdict, after_healthy=end.was_healthy, jobs_wait_s=self._jobs_wait_s()
             )

@@ -38,6 +38,7 @@ class Report:
         revision: of the offer; grows with each change of it.
         metrics: for Prometheus.
         session_up: whether there is a session now.
+        why_no_session: why there is none, as far as that is known.
         rest: the present pause, if there is one: then nothing is on offer.
     """
 
@@ -50,6 +51,7 @@ class Report:
         self.catalog = Catalog(())
         self.revision = 0
         self.session_up: Callable[[], bool] = lambda: False
+        self.why_no_session: Callable[[], str] = str
         self.rest: Callable[[], Rest | None] = lambda: None
         self._executor = executor
         self._clock = clock
@@ -142,6 +144,7 @@ class Report:
         executor, rest = self._executor(), self.rest()
         return AgentView(
             session_up=self.session_up(),
+            why_no_session=self.why_no_session(),
             active_jobs=len(executor.running),
             max_concurrent=self.config.limits.max_concurrent,
             draining=executor.draining,

@@ -90,12 +90,16 @@ def obstacle(view: AgentView) -> str | None:
     if view.draining:
         return "the agent is draining"
     if not view.session_up:
-        return "there is no session with the coordinator"
+        return f"there is no session with the coordinator{_because(view.why_no_session)}"
     if view.paused:
         return f"paused: {view.paused}"
     if view.models == 0:
         return "there is no model to offer: no engine was found, or models.expose and models.hide leave none"
     return None
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
 
 
 def status_of(view: AgentView) -> dict[str, object]:

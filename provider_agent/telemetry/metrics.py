@@ -44,6 +44,7 @@ class AgentView:
     models: int
     backends: tuple[BackendStatus, ...] = ()
     paused: str = ""
+    why_no_session: str = ""
 
 
 @dataclass(frozen=True, slots=True)

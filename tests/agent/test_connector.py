@@ -81,7 +81,7 @@ class World:
         self.now_s += wait_s
 
     async def run(self, seed: int = 1) -> int:
-        connector = Connector(
+        self.connector = Connector(
             dial=self.dial,
             serve=self.serve,
             clock=lambda: self.now_s,
@@ -92,7 +92,7 @@ class World:
             on_ended=self.results.append,
         )
         async with asyncio.timeout(10):
-            return await connector.run(self.stop)
+            return await self.connector.run(self.stop)
 
 
 def healthy(code: int | None = None) -> SessionEnd:
@@ -193,6 +193,7 @@ async def test_an_outage_is_a_few_tries_a_minute_each_logged_once() -> None:
     await world.run()
 
     eighth = log.entries[7]
+    assert world.connector.why == "nothing listens at c.example:443"
     assert len(log.entries) == len(log.named("not_connected")) == 100
     assert eighth["why"] == "nothing listens at c.example:443"
     assert eighth["tries"] == 8

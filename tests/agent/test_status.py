@@ -63,6 +63,10 @@ async def test_a_serving_agent_is_alive_and_ready(page: Page) -> None:
     ("view", "reason"),
     [
         (replace(SERVING, session_up=False), "there is no session with the coordinator"),
+        (
+            replace(SERVING, session_up=False, why_no_session="nothing listens at c.example"),
+            "there is no session with the coordinator: nothing listens at c.example",
+        ),
         (replace(SERVING, models=0), "there is no model to offer"),
         (replace(SERVING, draining=True), "the agent is draining"),
         (

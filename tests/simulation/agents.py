@@ -90,13 +90,7 @@ class MadeUpDiscovery:
 
 
 class SimulatedAgent(Agent):
-    """Dials over the simulated network."""
-
-    dial: Dial
-    name: str
-
-    async def _dial(self) -> Socket:
-        return self.dial(self.name)
+    """An agent that can be looked into."""
 
     @property
     def executor_for_tests(self) -> Executor:
@@ -146,9 +140,13 @@ class Machine:
 
     async def _run(self, stop: asyncio.Event) -> None:
         credentials = Credentials(self.identity, HOST, None)  # type: ignore[arg-type]
-        clock = asyncio.get_running_loop().time
-        agent = SimulatedAgent(self._config, credentials, on_event=self._note, clock=clock)
-        agent.dial, agent.name, self.agent = self.dial, self.name, agent
+        clock, dial = asyncio.get_running_loop().time, self.dial
+
+        async def call() -> Socket:
+            return dial(self.name)
+
+        agent = SimulatedAgent(self._config, credentials, on_event=self._note, clock=clock, dial=call)
+        self.agent = agent
         discovery = MadeUpDiscovery(self.engines, agent.use, self._rng)
         try:
             code = await agent.run(discovery, stop, source=self._rng)  # type: ignore[arg-type]

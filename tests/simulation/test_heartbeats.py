@@ -13,6 +13,7 @@ from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.protocol.codec import decode
 from provider_agent.protocol.frames import Heartbeat
 from provider_agent.protocol.link import Role
+from provider_agent.transport.socket import Socket
 from tests.fakes.engine import chat_chunk
 from tests.simulation.agents import HOST, MadeUpIdentity, SimulatedAgent, configuration
 from tests.simulation.deployment import Deployment
@@ -70,8 +71,11 @@ async def hang_in_every_way(loop: EngineLoop, engines: dict[int, HangingEngine])
     async with EngineHttp() as http, asyncio.TaskGroup() as tasks:
         deployment = Deployment(DispatchLimits(queue_max_wait_s=3600.0), rng, story, tasks)
         credentials = Credentials(MadeUpIdentity("a"), HOST, None)  # type: ignore[arg-type]
-        agent = SimulatedAgent(configuration(), credentials, on_event=story.tell, clock=loop.time)
-        agent.dial, agent.name = deployment.dial, "a"
+
+        async def call() -> Socket:
+            return deployment.dial("a")
+
+        agent = SimulatedAgent(configuration(), credentials, on_event=story.tell, clock=loop.time, dial=call)
         settings = [BackendSettings("openai", f"http://127.0.0.1:{port}") for port in engines]
         discovery = Discovery(settings, http, probe_loopback=False, clock=loop.time, on_change=agent.use)
         process = tasks.create_task(agent.run(discovery, asyncio.Event(), source=rng))
