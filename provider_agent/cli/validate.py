@@ -1,7 +1,9 @@
 """The command `validate`: says what a configuration means and which engines answer; changes nothing."""
 
+import asyncio
 import os
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,8 +14,8 @@ from provider_agent.cli.run import ConfigFile
 if TYPE_CHECKING:
     from provider_agent.agent.config import AgentConfig
     from provider_agent.agent.routing import RoutingTable
-    from provider_agent.backends.base import BackendSettings
     from provider_agent.backends.discovery import Catalog
+    from provider_agent.cli.validate_engines import Unrecognised
     from provider_agent.cli.validate_live import Wish
 
 LIMIT_S = 120.0
@@ -85,7 +87,7 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     from provider_agent.backends.discovery import Discovery
     from provider_agent.backends.http import EngineHttp
     from provider_agent.cli.signals import stop_on_signals
-    from provider_agent.cli.validate_engines import engine_problems
+    from provider_agent.cli.validate_engines import engine_problems, unrecognised
     from provider_agent.cli.validate_live import all_answered, as_values, try_offer
     from provider_agent.cli.validate_names import name_problems
     from provider_agent.cli.validate_schedule import schedule_problems
@@ -94,13 +96,17 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     settings = config.backend_settings(os.environ)
     async with EngineHttp() as http:
         catalog = await Discovery(settings, http, probe_loopback=config.discovery.enabled).refresh()
+        troubled, unknown = await asyncio.gather(
+            engine_problems(catalog), unrecognised(settings, catalog, http)
+        )
         problems = [
             *start_problems(config),
             *schedule_problems(config.schedule, ports_of(catalog), time.time()),
-            *await engine_problems(settings, catalog, http),
+            *troubled,
+            *(each.problem for each in unknown),
         ]
         table = RoutingTable(catalog, policy_of(config))
-        findings = describe(config, settings, catalog, table)
+        findings = describe(config, catalog, unknown, table)
         errors = [problem.text for problem in problems if problem.level == "error"]
         if _is_complete(findings):
             problems += name_problems(config.models, [offer.model_id for offer in table.offers])
@@ -122,7 +128,7 @@ def _is_complete(findings: dict[str, Any]) -> bool:
 
 
 def describe(
-    config: "AgentConfig", settings: "tuple[BackendSettings, ...]", catalog: "Catalog", table: "RoutingTable"
+    config: "AgentConfig", catalog: "Catalog", unknown: "Sequence[Unrecognised]", table: "RoutingTable"
 ) -> dict[str, Any]:
     """What was found, in plain values; secrets are not among them."""
     return {
@@ -134,30 +140,35 @@ def describe(
             "key_path": str(config.identity.key_path),
             "exists": os.access(config.identity.key_path, os.F_OK),
         },
-        "backends": _backends(settings, catalog),
+        "backends": _backends(catalog, unknown),
         "models": _models(table),
     }
 
 
-def _backends(settings: "tuple[BackendSettings, ...]", catalog: "Catalog") -> list[dict[str, Any]]:
+def _backends(catalog: "Catalog", unknown: "Sequence[Unrecognised]") -> list[dict[str, Any]]:
     """The engines of the catalog, and those that were named, but not recognised."""
-    from provider_agent.cli.validate_engines import unrecognised
-
     found = [
         {
             "name": entry.backend.name,
             "kind": entry.backend.kind,
             "url": entry.backend.url,
             "healthy": entry.healthy,
+            "state": "answers" if entry.healthy else "no answer",
             "models": [model.model_id for model in entry.models],
         }
         for entry in catalog.entries
     ]
-    unknown: list[dict[str, Any]] = [
-        {"name": each.name, "kind": each.kind, "url": each.url, "healthy": False, "models": []}
-        for each in unrecognised(settings, catalog)
+    return found + [
+        {
+            "name": settings.name,
+            "kind": settings.kind,
+            "url": settings.url,
+            "healthy": False,
+            "state": "not recognised" if answers else "no answer",
+            "models": [],
+        }
+        for settings, answers, _ in unknown
     ]
-    return found + unknown
 
 
 def _models(table: "RoutingTable") -> list[dict[str, Any]]:

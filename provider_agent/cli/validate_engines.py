@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from provider_agent.backends.address import normalise
-from provider_agent.backends.base import BackendError, BackendSettings
+from provider_agent.backends.base import BackendError, BackendFailed, BackendSettings
 from provider_agent.backends.discovery import Catalog, CatalogEntry
 from provider_agent.backends.families import AUTO, identify
-from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.cli.validate_start import Problem
 
 ASK_TIMEOUT_S: Final = 5.0
@@ -17,25 +17,49 @@ ASK_TIMEOUT_S: Final = 5.0
 _KEY_WANTED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
-def unrecognised(settings: Sequence[BackendSettings], catalog: Catalog) -> list[BackendSettings]:
-    """The engines of kind `auto` whose family could not be told: the catalog does not have them."""
-    known = {entry.backend.url for entry in catalog.entries}
-    return [each for each in settings if each.kind == AUTO and normalise(each.url or "") not in known]
+class Unrecognised(NamedTuple):
+    """An engine of kind `auto` whose family could not be told: the catalog does not have it.
+
+    Attributes:
+        answers: whether anybody is there at all.
+        reason: what keeps it from being told, and what to do.
+    """
+
+    settings: BackendSettings
+    answers: bool
+    reason: str
+
+    @property
+    def problem(self) -> Problem:
+        """The same, for the list of all that is wrong."""
+        return _warning(self.settings.name or str(self.settings.url), self.reason)
 
 
-async def engine_problems(
+async def unrecognised(
     settings: Sequence[BackendSettings], catalog: Catalog, http: EngineHttp
-) -> list[Problem]:
-    """Whatever keeps an engine from offering models. Each is asked once more, for the reason."""
-    troubled = [entry for entry in catalog.entries if not (entry.healthy and entry.models)]
-    unknown = unrecognised(settings, catalog)
-    asked = [_of_entry(entry) for entry in troubled] + [_of_auto(each, http) for each in unknown]
-    names = [entry.backend.name for entry in troubled] + [each.name or str(each.url) for each in unknown]
-    said = await asyncio.gather(*asked, return_exceptions=True)  # a defect in one hides no other's reason
+) -> list[Unrecognised]:
+    """Those among the settings. Each is asked once more, for the reason; a defect in one hides no other's."""
+    known = {entry.backend.url for entry in catalog.entries}
+    unknown = [each for each in settings if each.kind == AUTO and normalise(each.url or "") not in known]
+    found = await asyncio.gather(*(_of_auto(each, http) for each in unknown), return_exceptions=True)
     return [
-        Problem("warning", f"engine {name}", text if isinstance(text, str) else _of_defect(text))
-        for name, text in zip(names, said, strict=True)
+        Unrecognised(each, True, _of_defect(one)) if isinstance(one, BaseException) else one
+        for each, one in zip(unknown, found, strict=True)
     ]
+
+
+async def engine_problems(catalog: Catalog) -> list[Problem]:
+    """Whatever keeps one of the catalog from offering models. Each is asked once more, for the reason."""
+    troubled = [entry for entry in catalog.entries if not (entry.healthy and entry.models)]
+    said = await asyncio.gather(*map(_of_entry, troubled), return_exceptions=True)
+    return [
+        _warning(entry.backend.name, text if isinstance(text, str) else _of_defect(text))
+        for entry, text in zip(troubled, said, strict=True)
+    ]
+
+
+def _warning(name: str, text: str) -> Problem:
+    return Problem("warning", f"engine {name}", text)
 
 
 async def _of_entry(entry: CatalogEntry) -> str:
@@ -57,12 +81,17 @@ def _of_listing(entry: CatalogEntry, *, has_models: bool) -> str:
     return "it has no model; load or pull one there"
 
 
-async def _of_auto(settings: BackendSettings, http: EngineHttp) -> str:
+async def _of_auto(settings: BackendSettings, http: EngineHttp) -> Unrecognised:
     url = normalise(settings.url or "")
     try:
         page = await http.ask(url, "/v1/models", api_key=settings.api_key, timeout_s=ASK_TIMEOUT_S)
     except BackendError as error:
-        return f"{error.message}; {_remedy(error.http_status)}"
+        answers = isinstance(error, BackendFailed)  # with what is none; else nobody does
+        return Unrecognised(settings, answers, f"{error.message}; {_remedy(error.http_status)}")
+    return Unrecognised(settings, True, await _of_page(page, settings, url, http))
+
+
+async def _of_page(page: Page, settings: BackendSettings, url: str, http: EngineHttp) -> str:
     if page.status in _KEY_WANTED:
         return f"what answers there (with {page.status} to /v1/models) wants a key; {_remedy(page.status)}"
     if page.status == HTTPStatus.SERVICE_UNAVAILABLE:

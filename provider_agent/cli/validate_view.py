@@ -68,14 +68,11 @@ def _engines(backends: Sequence[Findings]) -> Table | Text:
         return Text("No engine is configured, and none was found on this machine.", style="yellow")
     table = _table("engine", "kind", "address", "state", "models")
     for backend in backends:
-        state = Text("answers", "green") if backend["healthy"] else Text("no answer", "red")
-        if backend["kind"] == "auto":
-            state = Text("not recognised", "red")
         table.add_row(
             Text(backend["name"] or NOTHING),
             backend["kind"],
             Text(backend["url"]),
-            state,
+            Text(backend["state"], "green" if backend["healthy"] else "red"),
             str(len(backend["models"])),
         )
     return table

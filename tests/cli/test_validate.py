@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from provider_agent.simulator import Simulator, SimulatorConfig
+from tests.fakes.engine import FakeEngine, html
 from tests.fakes.programs import command
 
 WriteConfig = Callable[..., Path]
@@ -43,8 +44,8 @@ async def test_it_shows_what_would_be_offered(write_config: WriteConfig) -> None
     assert (ended.code, ended.stderr) == (0, "")
     assert findings["file"] == str(file)
     assert findings["identity"]["exists"] is False
-    assert [(b["name"], b["healthy"], b["models"]) for b in findings["backends"]] == [
-        ("sim", True, ["secret", "small"])
+    assert [(b["name"], b["healthy"], b["state"], b["models"]) for b in findings["backends"]] == [
+        ("sim", True, "answers", ["secret", "small"])
     ]
     assert [model["model_id"] for model in findings["models"]] == ["small"]
 
@@ -101,14 +102,26 @@ async def test_nothing_is_changed(write_config: WriteConfig, tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["agent.toml"]  # noqa: PTH208 - nobody else waits for this loop
 
 
-async def test_an_engine_that_nobody_recognises_is_shown(write_config: WriteConfig) -> None:
-    """It was named, so it must not be missing from the picture."""
+async def test_an_engine_of_unknown_family_that_is_down_is_shown(write_config: WriteConfig) -> None:
+    """It was named, so it must not be missing from the picture; nobody answered who could be recognised."""
     file = write_config('[[backends]]\nkind = "auto"\nurl = "http://127.0.0.1:9"\n')
     ended = await command("validate", "--config", str(file))
 
     assert ended.code == 0
-    assert "not recognised" in ended.stdout
+    assert "no answer" in ended.stdout
+    assert "not recognised" not in ended.stdout
     assert "does not accept connections" in ended.stdout
+
+
+async def test_an_engine_that_answers_and_is_not_recognised_is_shown(write_config: WriteConfig) -> None:
+    """A web server that says yes to everything; scripts read the same as people."""
+    async with FakeEngine() as engine:
+        engine.pages["/v1/models"] = html()
+        file = write_config(f'[[backends]]\nkind = "auto"\nurl = "{engine.url}"\n')
+        ended = await command("validate", "--config", str(file), "--json")
+    (found,) = json.loads(ended.stdout)["backends"]
+
+    assert (found["healthy"], found["state"]) == (False, "not recognised")
 
 
 async def test_what_only_a_start_would_find_is_78_with_all_the_rest(

@@ -5,10 +5,10 @@ import asyncio
 from provider_agent.backends.base import AuthRejected, BackendModel, BackendSettings
 from provider_agent.backends.discovery import Catalog, CatalogEntry, Discovery
 from provider_agent.backends.http import EngineHttp
-from provider_agent.cli.validate_engines import engine_problems
+from provider_agent.cli.validate_engines import engine_problems, unrecognised
 from provider_agent.cli.validate_start import Problem
 from tests.fakes.backends import ScriptedBackend
-from tests.fakes.engine import Answer, FakeEngine, html, json_answer
+from tests.fakes.engine import Act, Answer, FakeEngine, html, json_answer
 from tests.fakes.engine_pages import FamilyEngine, transformers
 
 NOBODY = "http://127.0.0.1:9"
@@ -18,12 +18,20 @@ async def problems(*settings: BackendSettings) -> list[Problem]:
     """Those of the engines that are really there."""
     async with asyncio.timeout(10), EngineHttp() as http:
         catalog = await Discovery(settings, http, probe_loopback=False).refresh()
-        return await engine_problems(settings, catalog, http)
+        unknown = await unrecognised(settings, catalog, http)
+        return [*await engine_problems(catalog), *(each.problem for each in unknown)]
+
+
+async def has_answered(url: str) -> bool:
+    """Whether an engine of kind `auto` there is said to have answered."""
+    settings = (BackendSettings("auto", url),)
+    async with asyncio.timeout(10), EngineHttp() as http:
+        (found,) = await unrecognised(settings, Catalog(()), http)
+        return found.answers
 
 
 async def problems_of(entry: CatalogEntry) -> list[Problem]:
-    async with EngineHttp() as http:
-        return await engine_problems((), Catalog((entry,)), http)
+    return await engine_problems(Catalog((entry,)))
 
 
 async def of_auto(page: Answer) -> Problem:
@@ -82,6 +90,15 @@ async def test_an_engine_that_wants_a_key_is_told_as_such() -> None:
     found = await of_auto(json_answer({"error": "no"}, status=401))
 
     assert "wants a key; give it the right api_key_env" in found.text
+
+
+async def test_one_whose_answer_breaks_off_has_answered() -> None:
+    """Somebody is there; where nobody listens, nobody was there to be recognised."""
+    async with FakeEngine() as engine:
+        engine.pages["/v1/models"] = Answer((b"{", Act.RESET), 200)
+
+        assert await has_answered(engine.url)
+    assert not await has_answered(NOBODY)
 
 
 async def test_what_the_engine_says_is_the_reason() -> None:

@@ -20,9 +20,17 @@ FINDINGS: dict[str, Any] = {
             "kind": "ollama",
             "url": "http://127.0.0.1:11434",
             "healthy": True,
+            "state": "answers",
             "models": ["a"],
         },
-        {"name": "vllm", "kind": "vllm", "url": "http://127.0.0.1:8000", "healthy": False, "models": []},
+        {
+            "name": "vllm",
+            "kind": "vllm",
+            "url": "http://127.0.0.1:8000",
+            "healthy": False,
+            "state": "no answer",
+            "models": [],
+        },
     ],
     "models": [
         {
