@@ -76,7 +76,10 @@ def token_create(
 
     code, now_s = new_secret(ENROLLMENT_PREFIX), _now_s()
     token = _ask(
-        context, data, lambda store: store.add_token(digest(code), name, now_s, now_s + hours * _HOUR_S)
+        context,
+        data,
+        lambda store: store.add_token(digest(code), name, now_s, now_s + hours * _HOUR_S),
+        may_begin=True,
     )
     if json:
         print_json({"enrollment_code": code, **_token_fields(token, now_s)})
@@ -117,7 +120,7 @@ def key_create(
 
     secret = new_secret(KEY_PREFIX)
     try:
-        key = _ask(context, data, lambda store: store.add_key(digest(secret), name, _now_s()))
+        key = _ask(context, data, lambda store: store.add_key(digest(secret), name, _now_s()), may_begin=True)
     except NameTaken as error:
         fail(str(error), ExitCode.TAKEN)
     if json:
@@ -163,15 +166,23 @@ def provider_revoke(
     say(f"Agent {provider_id} is turned away from now on.")
 
 
-def _ask(context: typer.Context, data: Path | None, question: "Callable[[Store], Awaitable[T]]") -> T:
-    """Open the store, ask it one thing, close it; ends the command if the store cannot be used."""
+def _ask(
+    context: typer.Context,
+    data: Path | None,
+    question: "Callable[[Store], Awaitable[T]]",
+    *,
+    may_begin: bool = False,
+) -> T:
+    """Open the store, ask it one thing, close it; ends the command if the store cannot be used.
+
+    Only what may begin a store makes one that is missing: elsewhere a mistyped folder would look empty.
+    """
     from provider_agent.cli.loop import run
     from provider_agent.coordinator.config import ConfigError, load
-    from provider_agent.coordinator.store.base import StoreError
-    from provider_agent.coordinator.store.sqlite import open_sqlite
+    from provider_agent.coordinator.store.base import NoDataError, StoreError
 
     async def ask(data_dir: Path) -> T:
-        store = await open_sqlite(data_dir)
+        store = await _open(data_dir, may_begin=may_begin)
         try:
             return await question(store)
         finally:
@@ -182,8 +193,24 @@ def _ask(context: typer.Context, data: Path | None, question: "Callable[[Store],
         if config.data_dir is None:
             fail("with --dev nothing is kept, and no code and no key is needed", ExitCode.CONFIG)
         return run(ask(config.data_dir))
+    except NoDataError as error:
+        fail(f"{error}; give --data as the coordinator was given it", ExitCode.NOT_FOUND)
     except (ConfigError, StoreError) as error:
         fail(str(error), ExitCode.CONFIG)
+
+
+async def _open(data_dir: Path, *, may_begin: bool) -> "Store":
+    from provider_agent.coordinator.store.base import NoDataError
+    from provider_agent.coordinator.store.sqlite import open_sqlite
+
+    try:
+        return await open_sqlite(data_dir, create=False)
+    except NoDataError:
+        if not may_begin:
+            raise
+    store = await open_sqlite(data_dir)
+    say(f"Made a new database in {data_dir}.")
+    return store
 
 
 def _token_fields(token: "Token", now_s: int) -> dict[str, object]:

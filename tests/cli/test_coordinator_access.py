@@ -36,7 +36,12 @@ class Terminal:
 @pytest.fixture
 def terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
     """One with an empty database."""
+    asyncio.run(make_database(tmp_path))
     return Terminal(tmp_path, capsys)
+
+
+async def make_database(data: Path) -> None:
+    await (await open_sqlite(data)).close()
 
 
 async def redeem(data: Path, code: str) -> Provider:
@@ -147,6 +152,38 @@ def test_an_empty_list_says_so_on_stderr(terminal: Terminal, what: str) -> None:
     assert terminal.run(what, "list") == 0
     assert (terminal.out, terminal.err.startswith("No ")) == ("", True)
     assert terminal.json(what, "list") == []
+
+
+@pytest.mark.parametrize("what", ["token", "key", "provider"])
+@pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("revoke", "x")])
+def test_a_folder_without_a_database_has_nothing_to_list_or_revoke(
+    what: str, command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped --data must not look like a coordinator with nobody in it; exit code 66, nothing is made."""
+    folder = tmp_path / "mistyped"
+    terminal = Terminal(folder, capsys)
+
+    assert terminal.run(what, *command) == 66
+    assert terminal.out == ""
+    assert terminal.err == (
+        f"provider-agent: there is no data of a coordinator in {folder}; "
+        "give --data as the coordinator was given it\n"
+    )
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("command", [("token", "create"), ("key", "create", "alice")])
+def test_the_first_code_or_key_makes_the_database_and_says_where(
+    command: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One may begin before the coordinator runs, and notice a mistyped --data."""
+    terminal = Terminal(tmp_path / "new", capsys)
+
+    assert terminal.run(*command) == 0
+    assert terminal.out.count("\n") == 1
+    assert terminal.err.startswith(f"Made a new database in {tmp_path / 'new'}.\n")
+    assert terminal.run("key", "create", "bob") == 0
+    assert "Made" not in terminal.err
 
 
 def test_a_folder_that_cannot_be_used_is_a_settings_error(

@@ -23,6 +23,10 @@ class StoreError(Exception):
     """The store cannot be used now; the text is one sentence for the operator."""
 
 
+class NoDataError(StoreError):
+    """There is no store where one must be."""
+
+
 class NameTaken(Exception):
     """There is a client key of this name that is not revoked."""
 

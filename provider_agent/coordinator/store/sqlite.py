@@ -17,7 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from provider_agent.coordinator.store.base import StoreError
+from provider_agent.coordinator.store.base import NoDataError, StoreError
 from provider_agent.coordinator.store.sql import IMMEDIATE, SqlStore
 from provider_agent.coordinator.store.tables import HEAD
 
@@ -28,14 +28,15 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _CONNECTIONS = 4  # a thread each; questions take microseconds
 
 
-async def open_sqlite(data_dir: Path) -> SqlStore:
-    """The store in this folder; folder and database are made when they are missing.
+async def open_sqlite(data_dir: Path, *, create: bool = True) -> SqlStore:
+    """The store in this folder; folder and database are made when they are missing, if `create` says so.
 
     Raises:
+        NoDataError: there is no database, and none is to be made.
         StoreError: the folder or the file cannot be used, or a newer version has written it.
     """
     path = data_dir / DATABASE_FILE
-    _create(path)
+    _secure(path, create=create)
     engine = _engine(path)
     try:
         async with engine.execution_options(**{IMMEDIATE: True}).begin() as connection:
@@ -50,16 +51,20 @@ async def open_sqlite(data_dir: Path) -> SqlStore:
     return SqlStore(engine)
 
 
-def _create(path: Path) -> None:
+def _secure(path: Path, *, create: bool) -> None:
+    """Make the file if it may be made, and let nobody else read it."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        if create:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
         try:
             if os.name != "nt" and os.fstat(descriptor).st_mode & 0o077:
                 os.fchmod(descriptor, 0o600)
         finally:
             os.close(descriptor)
     except OSError as error:
+        if not create and isinstance(error, FileNotFoundError):
+            raise NoDataError(f"there is no data of a coordinator in {path.parent}") from error
         raise StoreError(f"the database {path} cannot be opened: {error.strerror}") from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.coordinator.store.base import StoreError
+from provider_agent.coordinator.store.base import NoDataError, StoreError
 from provider_agent.coordinator.store.sqlite import DATABASE_FILE, open_sqlite
 from provider_agent.coordinator.store.tables import HEAD
 
@@ -18,6 +18,11 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pe
 def mode(path: Path) -> int:
     """The permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def names_in(folder: Path) -> list[str]:
+    """What a folder holds."""
+    return [path.name for path in folder.iterdir()]
 
 
 async def test_the_first_opening_makes_folder_and_schema(tmp_path: Path) -> None:
@@ -30,6 +35,23 @@ async def test_the_first_opening_makes_folder_and_schema(tmp_path: Path) -> None
     with closing(sqlite3.connect(tmp_path / "new" / "folder" / DATABASE_FILE)) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+async def test_opening_what_must_be_there_makes_nothing(tmp_path: Path) -> None:
+    """Neither the folder nor a database in one that is there."""
+    for folder in (tmp_path, tmp_path / "new"):
+        with pytest.raises(NoDataError, match=f"there is no data of a coordinator in {folder}$"):
+            await open_sqlite(folder, create=False)
+
+    assert names_in(tmp_path) == []
+
+
+async def test_opening_what_must_be_there_opens_it(tmp_path: Path) -> None:
+    """Once somebody has made it."""
+    for create in (True, False):
+        store = await open_sqlite(tmp_path, create=create)
+        await store.ping()
+        await store.close()
 
 
 @posix
