@@ -52,7 +52,7 @@ def admit(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation)
     if memoryview(job.request).nbytes > limits.max_job_bytes:
         reason = f"the request is larger than {limits.max_job_bytes} bytes"
         return Refusal(ErrorCode.REQUEST_TOO_LARGE, reason)
-    return _obstacle(job, table, limits, now) or _best_of(routes, now)
+    return _obstacle(job, table, limits, now) or _best_of(routes, limits, now)
 
 
 def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situation) -> Refusal | None:
@@ -71,21 +71,23 @@ def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situat
     return None
 
 
-def _best_of(routes: tuple[Route, ...], now: Situation) -> Route | Refusal:
+def _best_of(routes: tuple[Route, ...], limits: ExecutorLimits, now: Situation) -> Route | Refusal:
     """The best free one, or why none is free: where all are blocked, what passes first."""
     blocks = [now.block(route) for route in routes]
     unblocked = tuple(route for route, block in zip(routes, blocks, strict=True) if block is None)
     if not unblocked:
         why = min(filter(None, blocks), key=lambda block: block.wait_s)
         return Refusal(why.code, why.message, retry_after_ms=_milliseconds(why.wait_s))
-    free = free_routes(unblocked, now.running)
+    free = free_routes(unblocked, now.running, untold=limits.max_concurrent)
     if not free:
         return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots for this model are taken")
     return free[0]
 
 
-def free_routes(routes: tuple[Route, ...], running: Collection[RunningJob]) -> tuple[Route, ...]:
-    """Those of the routes that can take one more job, the best first."""
+def free_routes(
+    routes: tuple[Route, ...], running: Collection[RunningJob], *, untold: int
+) -> tuple[Route, ...]:
+    """Those of the routes that can take one more job, the best first; `untold` as in `with_room`."""
     if len(routes) == 1 and routes[0].has_room_for_all(len(running)):
         return routes  # wherever they run
 
@@ -94,7 +96,7 @@ def free_routes(routes: tuple[Route, ...], running: Collection[RunningJob]) -> t
         there = [row.route.model.model_id for row in running if row.route.backend.name == name]
         return len(there), there.count(route.model.model_id)
 
-    return with_room(routes, active)
+    return with_room(routes, active, untold=untold)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -33,7 +33,7 @@ class Driver:
     """How jobs are driven in this process.
 
     Attributes:
-        limits: the present ones; a job that has begun keeps its own.
+        limits: the present ones; a job asks its engine under those of that moment.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class Driver:
         others = tuple(each for each in others if not self._breaker.block(each))
         if not others or is_risky(failures.values()):
             raise error
-        free = free_routes(others, self._running())
+        free = free_routes(others, self._running(), untold=self.limits.max_concurrent)
         if not free:
             raise OthersAreFull("an engine failed, and the others with this model are full") from error
         return free[0]

@@ -162,24 +162,25 @@ class RoutingTable:
         return len(self._routes)
 
 
-def with_room(routes: Iterable[Route], active: Callable[[Route], tuple[int, int]]) -> tuple[Route, ...]:
+def with_room(
+    routes: Iterable[Route], active: Callable[[Route], tuple[int, int]], *, untold: int
+) -> tuple[Route, ...]:
     """The routes that can take one more job now, by priority, warm before cold, the least loaded first.
 
     An idle engine that has to load the model answers in minutes, a busy one with a free slot in seconds: so
     warmth goes before load. An engine that does not tell is not taken for cold.
 
-    `active(route)` gives how many jobs run on the route's backend, and how many of them with its model.
+    `active(route)` gives how many jobs run on the route's backend, and how many of them with its model. The
+    load of one that tells no slots is reckoned as if it had as many as `untold`.
     """
     free: list[tuple[int, bool, float, Route]] = []
     for route in routes:
         on_backend, with_model = active(route)
-        backend_limit, model_limit = route.backend.max_concurrent, route.model.max_concurrent
-        if backend_limit is not None and on_backend >= backend_limit:
-            continue
-        if model_limit is not None and with_model >= model_limit:
-            continue
-        load = max(on_backend / (backend_limit or 1024), with_model / (model_limit or 1024))
-        free.append((route.backend.priority, route.model.is_loaded is False, load, route))
+        limits = ((on_backend, route.backend.max_concurrent), (with_model, route.model.max_concurrent))
+        told = [(jobs, limit) for jobs, limit in limits if limit is not None]
+        if all(jobs < limit for jobs, limit in told):
+            load = max((jobs / limit for jobs, limit in told), default=on_backend / untold)
+            free.append((route.backend.priority, route.model.is_loaded is False, load, route))
     return tuple(route for *_, route in sorted(free, key=lambda each: each[:3]))
 
 
@@ -190,7 +191,10 @@ def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
     found: dict[str, list[Route]] = {}
     for entry in catalog.entries:
         for model in entry.models:
-            names = dict.fromkeys((model.model_id, *aliases.get(model.model_id, ())))
+            own = (
+                () if model.model_id in policy.aliases else (model.model_id,)
+            )  # a name that the operator took
+            names = (*own, *aliases.get(model.model_id, ()))
             for name in filter(policy.lets_through, names):
                 found.setdefault(name, []).append(Route(entry.backend, model))
     return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}

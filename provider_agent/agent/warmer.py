@@ -87,7 +87,9 @@ class Warmer:
 
     def _is_free(self, route: Route) -> bool:
         running = self._running()
-        return all(each.route.key != route.key for each in running) and bool(free_routes((route,), running))
+        return all(each.route.key != route.key for each in running) and bool(
+            free_routes((route,), running, untold=1)
+        )
 
     async def _warm(self, route: Route) -> None:
         began_s = self._clock()

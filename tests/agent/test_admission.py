@@ -114,8 +114,8 @@ def test_the_limit_of_a_backend_counts_what_runs_there() -> None:
     small, other = ScriptedBackend(name="small", max_concurrent=1), ScriptedBackend(name="other")
     routes = (Route(small, small.models[0]),)
 
-    assert free_routes(routes, [running_on(other)]) == routes
-    assert free_routes(routes, [running_on(small)]) == ()
+    assert free_routes(routes, [running_on(other)], untold=8) == routes
+    assert free_routes(routes, [running_on(small)], untold=8) == ()
 
 
 def test_the_operators_limit_on_a_model_counts_all_that_match_it() -> None:

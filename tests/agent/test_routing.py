@@ -92,6 +92,18 @@ def test_an_alias_runs_under_the_engines_own_name() -> None:
     assert [offer.model_id for offer in aliased.offers] == ["llama3", "llama3.2:3b"]
 
 
+def test_an_alias_goes_before_a_model_of_that_name() -> None:
+    """The operator says what is meant; no job runs on the other one, on no engine."""
+    both = ScriptedBackend(name="both", models=("llama3", "llama3.2:3b"), max_concurrent=2)
+    old = ScriptedBackend(name="old", models=("llama3",), max_concurrent=2)
+    policy = Policy(expose=("llama3",), aliases={"llama3": "llama3.2:3b"})
+    routed = table(both, old, policy=policy)
+    (route,) = routed.routes("llama3", CHAT)  # type: ignore[misc]
+
+    assert route.model.model_id == "llama3.2:3b"
+    assert [offer.max_concurrent for offer in routed.offers] == [2]
+
+
 def test_an_alias_of_a_model_to_itself_adds_no_second_way() -> None:
     """Else its slots would be offered twice."""
     backend = ScriptedBackend(max_concurrent=2)
@@ -240,7 +252,10 @@ def test_the_least_loaded_of_equal_backends_comes_first() -> None:
     routes = table(a, b).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    assert names(with_room(routes, lambda route: (2, 2) if route.backend is a else (1, 1))) == ["b", "a"]
+    assert names(with_room(routes, lambda route: (2, 2) if route.backend is a else (1, 1), untold=8)) == [
+        "b",
+        "a",
+    ]
 
 
 @pytest.mark.parametrize("whose", ["backend", "model"])
@@ -255,7 +270,7 @@ def test_load_is_what_part_of_its_slots_an_engine_has_taken(whose: str) -> None:
     routes = table(small, large).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    found = with_room(routes, lambda route: (4, 4) if route.backend is large else (2, 2))
+    found = with_room(routes, lambda route: (4, 4) if route.backend is large else (2, 2), untold=8)
 
     assert names(found) == ["large", "small"]
 
@@ -267,7 +282,10 @@ def test_priority_goes_before_load() -> None:
     routes = table(b, a).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    assert names(with_room(routes, lambda route: (3, 3) if route.backend is a else (0, 0))) == ["a", "b"]
+    assert names(with_room(routes, lambda route: (3, 3) if route.backend is a else (0, 0), untold=8)) == [
+        "a",
+        "b",
+    ]
 
 
 def loaded(
@@ -285,7 +303,7 @@ def test_warmth_goes_before_load(warm: bool | None) -> None:
     routes = table(cold, other).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    assert names(with_room(routes, lambda route: (3, 3) if route.backend is other else (0, 0))) == [
+    assert names(with_room(routes, lambda route: (3, 3) if route.backend is other else (0, 0), untold=8)) == [
         "other",
         "cold",
     ]
@@ -297,7 +315,9 @@ def test_a_cold_engine_gets_the_job_when_the_warm_one_is_full() -> None:
     routes = table(cold, warm).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    assert names(with_room(routes, lambda route: (4, 4) if route.backend is warm else (0, 0))) == ["cold"]
+    assert names(with_room(routes, lambda route: (4, 4) if route.backend is warm else (0, 0), untold=8)) == [
+        "cold"
+    ]
 
 
 def test_priority_goes_before_warmth() -> None:
@@ -306,7 +326,7 @@ def test_priority_goes_before_warmth() -> None:
     routes = table(second, first).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    assert names(with_room(routes, nothing_runs)) == ["first", "second"]
+    assert names(with_room(routes, nothing_runs, untold=8)) == ["first", "second"]
 
 
 @pytest.mark.parametrize(
@@ -354,14 +374,26 @@ def test_routes_are_found_by_the_globs_of_public_names() -> None:
     assert found(["secret"]) == found([]) == ()
 
 
+def test_an_engine_that_tells_no_slots_does_not_take_nearly_all_jobs() -> None:
+    """It is reckoned as if the agent were its alone, and so gets twice as many as one with half of that."""
+    told, untold = ScriptedBackend(name="told", max_concurrent=4), ScriptedBackend(name="untold")
+    routes = [Route(each, each.models[0]) for each in (told, untold)]
+    counts = {"told": 0, "untold": 0}
+    for _ in range(6):
+        best = with_room(routes, lambda route: (counts[route.backend.name],) * 2, untold=8)[0]
+        counts[best.backend.name] += 1
+
+    assert counts == {"told": 2, "untold": 4}
+
+
 def test_a_full_backend_is_left_out() -> None:
     """Its own limit counts, whatever the agent's is."""
     a, b = ScriptedBackend(name="a", max_concurrent=1), ScriptedBackend(name="b")
     routes = table(a, b).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    assert names(with_room(routes, lambda route: (1, 1) if route.backend is a else (9, 9))) == ["b"]
-    assert names(with_room(routes, nothing_runs)) == ["a", "b"]
+    assert names(with_room(routes, lambda route: (1, 1) if route.backend is a else (9, 9), untold=8)) == ["b"]
+    assert names(with_room(routes, nothing_runs, untold=8)) == ["a", "b"]
 
 
 def test_a_model_with_fewer_slots_than_its_backend_is_full_first() -> None:
@@ -371,6 +403,6 @@ def test_a_model_with_fewer_slots_than_its_backend_is_full_first() -> None:
     routes = table(backend).routes("m", CHAT)
     assert not isinstance(routes, Refusal)
 
-    assert names(with_room(routes, lambda _: (5, 1))) == ["scripted"]
-    assert with_room(routes, lambda _: (5, 2)) == ()
+    assert names(with_room(routes, lambda _: (5, 1), untold=8)) == ["scripted"]
+    assert with_room(routes, lambda _: (5, 2), untold=8) == ()
     assert [routes[0].has_room_for_all(jobs) for jobs in (1, 2)] == [True, False]
