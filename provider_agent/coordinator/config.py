@@ -34,7 +34,22 @@ Wait = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class ConfigError(Exception):
-    """The settings cannot be used; the text is one sentence that names the setting and the remedy."""
+    """The settings cannot be used; the text is one sentence that names the setting and the remedy.
+
+    Attributes:
+        setting: the one that is at fault; "" when it is none alone.
+        variable: the environment variable that it came from, if it did.
+    """
+
+    def __init__(self, problem: str, *, setting: str = "", variable: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.setting = setting
+        self.variable = variable
+
+    def __str__(self) -> str:
+        place = f"environment variable {self.variable}" if self.variable else self.setting
+        return f"{place}: {self.problem}" if place else self.problem
 
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,8 +100,19 @@ def load(
     Raises:
         ConfigError: a setting is unknown, has a wrong value, or does not go with the others.
     """
-    settings = _from_environment(environ)
-    settings.update((name, value) for name, value in flags.items() if value is not None)
+    variables = _variables(environ)
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = {name: _value_of(name, environ[variable]) for name, variable in variables.items()}
+    try:
+        return _settle(settings | given, hostname)
+    except ConfigError as error:
+        is_alias = error.setting == "data_dir" and "data" in settings | given  # which wins over data_dir
+        name = "data" if is_alias else error.setting
+        variable = None if name in given else variables.get(name)
+        raise ConfigError(error.problem, setting=error.setting, variable=variable) from error
+
+
+def _settle(settings: dict[str, object], hostname: Callable[[], str]) -> CoordinatorConfig:
     listen = settings.pop("listen", None)
     if listen is not None:
         settings["listen_host"], settings["listen_port"] = split_listen(str(listen))
@@ -145,14 +171,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, object]:
-    settings: dict[str, object] = {}
-    for variable, text in environ.items():
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-            settings[name] = [part.strip() for part in text.split(",")] if name in _LISTS else text
-            _check_name(name, variable)
-    return settings
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Those that are ours, by the setting that each is for."""
+    variables = {
+        variable.removeprefix(ENVIRONMENT_PREFIX).lower(): variable
+        for variable in environ
+        if variable.startswith(ENVIRONMENT_PREFIX)
+    }
+    for name, variable in variables.items():
+        _check_name(name, variable)
+    return variables
+
+
+def _value_of(name: str, text: str) -> object:
+    return [part.strip() for part in text.split(",")] if name in _LISTS else text
 
 
 def _check_name(name: str, variable: str) -> None:
@@ -173,7 +205,7 @@ def _convert(settings: dict[str, object]) -> CoordinatorConfig:
         what, _, place = str(error).partition(" - at ")
         name = place.strip("`").removeprefix("$.").partition("[")[0]
         wanted = _wanted(name) or f"{what[:1].lower()}{what[1:]}"
-        raise ConfigError(f"{name or 'the settings'}: {wanted}") from error
+        raise ConfigError(wanted, setting=name or "the settings") from error
 
 
 def _wanted(name: str) -> str:
@@ -205,7 +237,10 @@ def _bounds(number: inspect.IntType | inspect.FloatType) -> str:
 
 def _path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str | Path) and str(value):
-        return Path(value).expanduser()
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"the home directory in {value} is not known") from error
     raise ValueError("expected a path")
 
 
@@ -216,7 +251,7 @@ def _server_names(config: CoordinatorConfig, hostname: Callable[[], str]) -> tup
         for given, normal in names:
             if not normal:
                 raise ConfigError(
-                    f"server_names: {given!r} is no host name; give it as coordinator.example.org"
+                    f"{given!r} is no host name; give it as coordinator.example.org", setting="server_names"
                 )
         return tuple(dict.fromkeys(normal for _, normal in names))
     own = (config.listen_host, hostname(), *LOOPBACK_NAMES)
@@ -243,4 +278,5 @@ def _check(config: CoordinatorConfig) -> None:
 
 
 def _no_address(text: str) -> ConfigError:
-    return ConfigError(f"listen: {text!r} is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700")
+    problem = f"{text!r} is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700"
+    return ConfigError(problem, setting="listen")

@@ -109,40 +109,6 @@ def test_every_interface_is_no_name_of_the_server() -> None:
             "PROVIDER_COORDINATOR__ZZZZ names no setting; take it out of the environment",
         ),
         (
-            {"PROVIDER_COORDINATOR__LISTEN_PORT": "99999"},
-            "listen_port: expected a whole number from 0 to 65535",
-        ),
-        (
-            {"PROVIDER_COORDINATOR__QUEUE_MAX_JOBS": "many"},
-            "queue_max_jobs: expected a whole number of at least 0",
-        ),
-        ({"PROVIDER_COORDINATOR__DATA": ""}, "data_dir: expected a path"),
-        ({"PROVIDER_COORDINATOR__DEV": "maybe"}, "dev: expected true or false"),
-        (
-            {"PROVIDER_COORDINATOR__LOG_LEVEL": "loud"},
-            "log_level: expected one of debug, error, info, warning",
-        ),
-        (
-            {"PROVIDER_COORDINATOR__QUEUE_MAX_WAIT_S": "inf"},
-            "queue_max_wait_s: expected a number above 0, up to 86400",
-        ),
-        (
-            {"PROVIDER_COORDINATOR__KEEPALIVE_S": "0"},
-            "keepalive_s: expected a number above 0, up to 86400",
-        ),
-        (
-            {"PROVIDER_COORDINATOR__LISTEN_HOST": ""},
-            "listen_host: expected some text",
-        ),
-        (
-            {"PROVIDER_COORDINATOR__LISTEN": "a:b:c"},
-            "listen: 'a:b:c' is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700",
-        ),
-        (
-            {"PROVIDER_COORDINATOR__SERVER_NAMES": "[x"},
-            "server_names: '[x' is no host name; give it as coordinator.example.org",
-        ),
-        (
             {"PROVIDER_COORDINATOR__TLS_CERT_FILE": "/cert.pem"},
             "TLS needs a certificate and its key; give --tls-key, too",
         ),
@@ -156,6 +122,51 @@ def test_a_wrong_setting_is_named_in_one_sentence(environ: dict[str, str], sente
     """Field note 50: a typo does not pass silently."""
     with pytest.raises(ConfigError) as caught:
         load({}, environ)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("LISTEN_PORT", "99999", "expected a whole number from 0 to 65535"),
+        ("QUEUE_MAX_JOBS", "many", "expected a whole number of at least 0"),
+        ("queue_max_jobs", "many", "expected a whole number of at least 0"),
+        ("DATA", "", "expected a path"),
+        ("DATA_DIR", "", "expected a path"),
+        ("DATA_DIR", "~nobody-here", "the home directory in ~nobody-here is not known"),
+        ("DEV", "maybe", "expected true or false"),
+        ("LOG_LEVEL", "loud", "expected one of debug, error, info, warning"),
+        ("QUEUE_MAX_WAIT_S", "inf", "expected a number above 0, up to 86400"),
+        ("KEEPALIVE_S", "0", "expected a number above 0, up to 86400"),
+        ("LISTEN_HOST", "", "expected some text"),
+        ("LISTEN", "a:b:c", "'a:b:c' is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700"),
+        ("SERVER_NAMES", "[x", "'[x' is no host name; give it as coordinator.example.org"),
+    ],
+)
+def test_a_wrong_value_names_the_variable_that_holds_it(name: str, text: str, problem: str) -> None:
+    """The operator has to find where it stands, and a service may have it from a file of variables."""
+    variable = f"PROVIDER_COORDINATOR__{name}"
+    with pytest.raises(ConfigError) as caught:
+        load({}, {variable: text})
+    assert str(caught.value) == f"environment variable {variable}: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"queue_max_jobs": "few"}, "queue_max_jobs: expected a whole number of at least 0"),
+        (
+            {"listen": "a:b:c"},
+            "listen: 'a:b:c' is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700",
+        ),
+        ({"data": Path("~nobody-here/x")}, "data_dir: the home directory in ~nobody-here/x is not known"),
+    ],
+)
+def test_a_wrong_flag_is_not_blamed_on_the_environment(flags: dict[str, object], sentence: str) -> None:
+    """It won over the variable of its name."""
+    environ = {"PROVIDER_COORDINATOR__QUEUE_MAX_JOBS": "1", "PROVIDER_COORDINATOR__LISTEN": "h:1"}
+    with pytest.raises(ConfigError) as caught:
+        load(flags, {**environ, "PROVIDER_COORDINATOR__DATA": "/data"})
     assert str(caught.value) == sentence
 
 
