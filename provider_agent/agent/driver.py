@@ -123,6 +123,7 @@ class Driver:
             code=error.code.value,
             http_status=error.http_status,
         )
+        running.moved_from += ((running.route.backend.name, error.code),)
         running.route, running.reply = to, None
 
     def _note_silence(self, running: RunningJob) -> None:

@@ -22,6 +22,7 @@ from provider_agent.agent.admission import ExecutorLimits, Situation, admit
 from provider_agent.agent.breaker import Breaker
 from provider_agent.agent.budget import TokenBudget
 from provider_agent.agent.driver import Driver
+from provider_agent.agent.lanes import lane_for
 from provider_agent.agent.outcomes import (
     WHY_STOPPED,
     EndedJob,
@@ -45,20 +46,13 @@ from provider_agent.protocol.frames import (
     Resumed,
     ResumeJob,
 )
-from provider_agent.protocol.window import WINDOW_BYTES, BadAck
+from provider_agent.protocol.window import BadAck
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.transport.lane import Lane
 
 __all__ = ["Executor", "ExecutorLimits"]
 
 log = get_logger(__name__)
-
-
-LARGEST_WINDOW_BYTES = 4 * WINDOW_BYTES
-"""More of one job than this is not kept for replay, whatever window the coordinator offers."""
-
-LEGACY_BACKPRESSURE_S = 5.0
-"""How long a full lane is borne in protocol 2, where it stands in for a window (protocol.md 5)."""
 
 
 class Executor:
@@ -325,7 +319,7 @@ class Executor:
 
     def _start(self, job: Job, route: Route) -> None:
         channel = self._channel
-        lane, patience_s = self._way_out(job)
+        lane, patience_s = lane_for(job, channel.protocol, self.limits.backpressure_timeout_s)
         pump = Pump(lane, clock=self._clock, patience_s=patience_s)
         running = RunningJob(job, lane, pump, route, self._clock())
         running.is_acknowledged = channel.protocol > LEGACY_PROTOCOL
@@ -335,15 +329,6 @@ class Executor:
         channel.attach(lane)
         task = running.task = self._tasks.create_task(self._driver.outcome(running))
         task.add_done_callback(lambda task: self._end(running, task))
-
-    def _way_out(self, job: Job) -> tuple[Lane, float]:
-        """The job's lane, and how long its peer may take nothing of it."""
-        patience_s = self.limits.backpressure_timeout_s
-        if self._channel.protocol <= LEGACY_PROTOCOL:
-            return Lane(job.job_id, window_bytes=None), min(patience_s, LEGACY_BACKPRESSURE_S)
-        offered = WINDOW_BYTES if job.window_bytes is None else job.window_bytes
-        window_bytes = min(offered, LARGEST_WINDOW_BYTES)
-        return Lane(job.job_id, window_bytes=window_bytes, stream_id=job.stream_id), patience_s
 
     def _stop(self, running: RunningJob, code: ErrorCode) -> None:
         running.lane.discard()
@@ -392,6 +377,7 @@ class Executor:
             model_id=ended.model_id,
             backend=ended.backend,
             code=ended.code.value if ended.code else "done",
+            http_status=ended.http_status,
             duration_ms=round(ended.latency_s * 1000),
             output_tokens=usage.output_tokens,
         )

@@ -75,6 +75,7 @@ class RunningJob:
         stopping: why it is being stopped, once it is.
         is_wanted: whether anybody will be told of its end.
         is_acknowledged: whether the peer says what it has received of the job; protocol 2 does not.
+        moved_from: the backends that failed it before, and how.
     """
 
     job: Job
@@ -88,6 +89,7 @@ class RunningJob:
     opened_s: float | None = None
     is_wanted: bool = True
     is_acknowledged: bool = True
+    moved_from: tuple[tuple[str, ErrorCode], ...] = ()
 
     @property
     def usage(self) -> Usage:
@@ -189,6 +191,8 @@ class EndedJob(msgspec.Struct, frozen=True):
         latency_s: its whole duration.
         first_byte_s: until the engine's first byte; None when none came.
         is_streamed: the answer came bit by bit; a document comes when it is whole.
+        http_status: the engine's, where it failed with one.
+        moved_from: the backends that failed it before, and how.
     """
 
     job_id: str
@@ -200,6 +204,8 @@ class EndedJob(msgspec.Struct, frozen=True):
     relayed_bytes: int
     usage: Usage
     is_streamed: bool
+    http_status: int | None = None
+    moved_from: tuple[tuple[str, ErrorCode], ...] = ()
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -223,6 +229,8 @@ class EndedJob(msgspec.Struct, frozen=True):
             relayed_bytes=pump.relayed_bytes,
             usage=running.usage,
             is_streamed=reply is not None and _is_stream(reply.content_type),
+            http_status=outcome.http_status if isinstance(outcome, JobError) else None,
+            moved_from=running.moved_from,
         )
 
 

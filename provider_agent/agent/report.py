@@ -79,6 +79,8 @@ class Report:
             output_tokens=usage.output_tokens,
             relayed_bytes=ended.relayed_bytes,
         )
+        for backend, why in ended.moved_from:
+            self.metrics.job_moved(backend, why.value)
         if ended.code not in NOT_OUR_FAULT:
             self._outcomes.record(
                 self._clock(),

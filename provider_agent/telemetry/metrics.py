@@ -148,6 +148,9 @@ class AgentMetrics(_Metrics):
         super().__init__("provider_agent", self._gauges)
         self._view = view
         self._jobs = self._counters("jobs", "Jobs by outcome: done, or an error code", "outcome", "backend")
+        self._moves = self._counters(
+            "jobs_moved", "Jobs that went on at another engine, by what failed", "code", "backend"
+        )
         self._duration = self._histograms(
             "job_duration_seconds", "From a job's frame to its outcome", "outcome", _DURATION_S
         )
@@ -184,6 +187,10 @@ class AgentMetrics(_Metrics):
             self._first_byte.observe(first_byte_s, backend)
         _add_tokens(self._tokens, input_tokens, output_tokens)
         self._bytes.inc(by=relayed_bytes)
+
+    def job_moved(self, backend: str, code: str) -> None:
+        """This backend failed a job, and another one went on with it."""
+        self._moves.inc(_outcome(code), backend)
 
     def dialled(self, result: str) -> None:
         """One dial ended: `ok`, or the kind of its failure."""

@@ -8,6 +8,7 @@ from provider_agent.agent.failover import MOST_BROKEN
 from provider_agent.agent.routing import Policy, RoutingTable
 from provider_agent.backends.base import AuthRejected, BackendFailed, BackendModel, BackendUnreachable
 from provider_agent.backends.discovery import Catalog, CatalogEntry
+from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import JobDone
 from tests.fakes.backends import CHAT, BackendThatBreaksWhenLeft, BackendThatClosesLate, ScriptedBackend
 from tests.fakes.executors import executing, job
@@ -276,6 +277,7 @@ async def test_a_move_says_whence_whither_and_why() -> None:
         "http_status": 500,
     }
     assert told.items() <= moved.items()
+    assert [ended.moved_from for ended in bench.ended] == [(("a", ErrorCode.BACKEND_ERROR),)]
 
 
 async def test_a_moved_job_is_counted_once_and_for_the_engine_that_answered() -> None:

@@ -132,3 +132,19 @@ async def test_the_status_names_what_gets_no_job_because_it_keeps_failing(tmp_pa
             await bench.settle()
 
         assert status.facts()["failing"] == [{"backend": "den", "model": "m"}]
+
+
+async def test_a_job_that_moved_is_counted_where_it_failed_and_where_it_ended(tmp_path: Path) -> None:
+    """An engine whose jobs others save is seen in the metrics."""
+    broken = ScriptedBackend(name="broken", priority=1, refuses=BackendFailed("no", http_status=500))
+    sound = ScriptedBackend(b"x", name="sound", priority=2)
+    async with executing(broken, sound) as bench:
+        report = report_of(bench, tmp_path)
+        bench.submit(job())
+        await bench.settle()
+        for ended in bench.ended:
+            report.job_ended(ended)
+        metrics = report.metrics.render().decode()
+
+    assert 'provider_agent_jobs_moved_total{backend="broken",code="backend_error"} 1.0' in metrics
+    assert 'provider_agent_jobs_total{backend="sound",outcome="done"} 1.0' in metrics

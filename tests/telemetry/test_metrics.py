@@ -45,6 +45,17 @@ def test_a_job_is_counted_by_its_outcome() -> None:
     assert seen["provider_agent_relayed_bytes_total"] == 300
 
 
+def test_a_job_that_moved_is_counted_at_the_engine_that_failed_it() -> None:
+    """Else nobody sees that others save its jobs."""
+    metrics = AgentMetrics(lambda: AGENT)
+    metrics.job_moved("ollama", "backend_error")
+    metrics.job_moved("ollama", "made up")
+
+    seen = samples(metrics.render())
+    assert seen['provider_agent_jobs_moved_total{backend="ollama",code="backend_error"}'] == 1
+    assert seen['provider_agent_jobs_moved_total{backend="ollama",code="other"}'] == 1
+
+
 def test_a_duration_counts_in_its_bucket_and_in_all_larger_ones() -> None:
     """A bucket's bound belongs to it; what is beyond all bounds is in the last one."""
     metrics = AgentMetrics(lambda: AGENT)
