@@ -32,6 +32,9 @@ from provider_agent.telemetry.metrics import CoordinatorMetrics
 BACKLOG = 1024
 """Connections that may wait to be accepted: after a restart all agents come at once."""
 
+AGENTS_ARRIVE_S = 10.0
+"""After its start a coordinator knows all agents: they are back within 5 s of a deploy (protocol.md 10)."""
+
 HANDLERS_GRACE_S = 2.0
 """What answers may still take to end once their agents are gone."""
 
@@ -86,6 +89,7 @@ def build_app(
         queue_max_wait_s=config.queue_max_wait_s,
         queue_max_jobs=config.queue_max_jobs,
         resume_window_s=config.resume_window_s,
+        young_s=AGENTS_ARRIVE_S,
     )
     metrics = CoordinatorMetrics(lambda: dispatcher.view())  # noqa: PLW0108 - it does not exist yet
     observer = Observer(metrics, on_event)

@@ -60,7 +60,7 @@ class Dispatcher:
         later: Later = on_the_loop,
     ) -> None:
         self.limits = limits
-        self.fleet = Fleet()
+        self.fleet = Fleet(clock=clock, young_s=limits.young_s)
         self.draining = False
         self.late_frames = 0
         self._clock = clock

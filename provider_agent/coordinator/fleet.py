@@ -1,9 +1,11 @@
 """The providers, present or away: their models, their slots, what they hold; plain data, no decisions."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from provider_agent.coordinator.departed import Departed
 from provider_agent.protocol.frames import (
     PROTOCOL,
     Capabilities,
@@ -200,9 +202,11 @@ class Fleet:
         away: those of them that may come back, by id.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, young_s: float = 0.0) -> None:
+        """For its first `young_s`, a model that nobody has offered yet is waited for."""
         self._providers: dict[str, Provider] = {}
         self._having: dict[str, dict[str, Provider]] = {}  # by model: its providers
+        self._departed = Departed(clock, young_s=young_s)
         self.away: dict[str, Provider] = {}
 
     @property
@@ -224,6 +228,10 @@ class Fleet:
         """Who offers this model."""
         found = self._having.get(model_id)
         return () if found is None else found.values()
+
+    def back_within_s(self, model_id: str) -> float | None:
+        """How long it is worth waiting for a model that nobody offers now; as `Departed.back_within_s`."""
+        return self._departed.back_within_s(model_id)
 
     def add(self, provider: Provider) -> None:
         """Let a provider in; it takes the place of the one with the same id."""
@@ -257,13 +265,17 @@ class Fleet:
     def _list(self, provider: Provider) -> None:
         for model_id in provider.offers:
             self._having.setdefault(model_id, {})[provider.provider_id] = provider
+        self._departed.forget(provider.offers)
 
     def _unlist(self, provider: Provider) -> None:
+        gone: list[str] = []
         for model_id in provider.offers:
             having = self._having[model_id]
             del having[provider.provider_id]
             if not having:
                 del self._having[model_id]
+                gone.append(model_id)
+        self._departed.leave(gone)
 
 
 def plain_text(text: str, longest: int = 64) -> str:

@@ -64,6 +64,7 @@ class DispatchLimits:
     cancel_grace_s: float = 10.0
     resume_window_s: float = 60.0
     move_after_s: float = 2.0
+    young_s: float = 0.0
 
 
 class Placing:
@@ -160,8 +161,14 @@ class Placing:
         elif last is None and len(self.waiting) >= self._limits.queue_max_jobs:  # 4
             self.end(job, JobState.FAILED, QUEUE_FULL)
         else:
-            self.waiting.add(job)
-            self._alarm.set(job.waits_until_s)
+            self._let_wait(job, choice)
+
+    def _let_wait(self, job: Job, choice: Wait | Refusal) -> None:
+        """For a slot, or, for less time perhaps, until somebody has its model."""
+        if isinstance(choice, Wait) and choice.at_most_s is not None:
+            job.waits_until_s = min(job.waits_until_s, self._clock() + choice.at_most_s)
+        self.waiting.add(job)
+        self._alarm.set(job.waits_until_s)
 
     def serve_waiting(self) -> None:
         """Dispatch whoever may be dispatched now, first come, first served."""
@@ -182,8 +189,15 @@ class Placing:
 
     def _choose(self, job: Job) -> Provider | Wait | Refusal:
         request = job.request
-        having = self._fleet.having(request.model_id)
-        return choose(request.model_id, request.endpoint, having, job.excluded, size_bytes=len(request.body))
+        model_id = request.model_id
+        return choose(
+            model_id,
+            request.endpoint,
+            self._fleet.having(model_id),
+            job.excluded,
+            size_bytes=len(request.body),
+            back_within_s=self._fleet.back_within_s(model_id),
+        )
 
     def _who_want_room(self) -> list[Job]:
         """The queue, and those who may leave an agent that is away, in the order of arrival."""
@@ -293,11 +307,21 @@ class Placing:
     def expire(self, now_s: float) -> None:
         """End what has waited too long, and free the slots of cancels that were not answered in time."""
         for job in self.waiting.overdue(now_s):
-            self.end(job, JobState.FAILED, job.last_failure or WAITED_TOO_LONG)
+            self._end_waiting(job, now_s)
         for provider in self._fleet.providers:
             for job_id, slot in tuple(provider.jobs.items()):
                 if slot.frees_at_s is not None and slot.frees_at_s <= now_s:
                     self._wait_no_more(provider, job_id, slot)
+
+    def _end_waiting(self, job: Job, now_s: float) -> None:
+        """Unless its model has come meanwhile, and it has not waited for a slot yet."""
+        choice, longest_s = self._choose(job), job.arrived_s + self._limits.queue_max_wait_s
+        if isinstance(choice, Wait) and now_s < longest_s:
+            job.waits_until_s = longest_s
+            self._let_wait(job, choice)
+            return
+        refusal = failed(choice.code, choice.message) if isinstance(choice, Refusal) else WAITED_TOO_LONG
+        self.end(job, JobState.FAILED, job.last_failure or refusal)
 
     def _wait_no_more(self, provider: Provider, job_id: str, slot: Slot) -> None:
         """The agent has said nothing: of a cancel, or of the end of a job whose client has all it wanted."""

@@ -9,7 +9,9 @@ from provider_agent.protocol.errors import ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Somebody serves this, but has no room now."""
+    """Somebody serves this, but has no room now; with `at_most_s`, nobody does, but may by then."""
+
+    at_most_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,12 @@ def choose(
     excluded: Collection[str] = frozenset(),
     *,
     size_bytes: int = 0,
+    back_within_s: float | None = None,
 ) -> Provider | Wait | Refusal:
     """The provider with a free slot that is likely to answer first, or why there is none.
 
-    1. No provider has the model, or none offers it at this endpoint: a refusal.
+    1. No provider has the model, or none offers it at this endpoint: a refusal; or a wait, where the
+       model may be back (`Departed.back_within_s`).
     2. Those that do take no request of this size: a refusal.
     3. Those that do have all failed this job before (`excluded` holds their ids): a refusal.
     4. Nobody of the rest has a free slot, or all are leaving or away: wait.
@@ -43,7 +47,7 @@ def choose(
     """
     having = [provider for provider in providers if model_id in provider.offers]
     if not having:  # 1
-        return Refusal(ErrorCode.MODEL_NOT_LOADED, f"no agent serves the model {model_id[:128]!r}")
+        return _missing(model_id, back_within_s)
     serving = [provider for provider in having if endpoint in provider.offers[model_id].endpoints]
     if not serving:
         offered = ", ".join(endpoints_of(provider.offers[model_id] for provider in having))
@@ -66,3 +70,12 @@ def choose(
             if best is None or rank < best_rank:
                 best, best_rank = each, rank
     return WAIT if best is None else best  # 4
+
+
+def _missing(model_id: str, back_within_s: float | None) -> Wait | Refusal:
+    if back_within_s is None:
+        return Refusal(ErrorCode.MODEL_NOT_LOADED, f"no agent serves the model {model_id[:128]!r}")
+    if back_within_s > 0:
+        return Wait(back_within_s)
+    message = f"no agent serves the model {model_id[:128]!r} now; one that did is away, or resting"
+    return Refusal(ErrorCode.AGENT_SHUTDOWN, message)

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -139,7 +140,8 @@ async def test_an_engine_that_hangs_is_left_when_the_operator_says(
             codes.append((await peer.answer("j")).error.error_code)
             process.stop.set()
 
-        async with agent(tmp_path, play, engine, process=None, tls=None, **{setting: "0.1"}) as process:
+        brief: dict[str, Any] = {setting: "0.1"}
+        async with agent(tmp_path, play, engine, **brief) as process:
             pass
 
     assert codes == [code]

@@ -83,6 +83,61 @@ async def test_an_unknown_model_is_refused_at_once(coordinator: Coordinator) -> 
     assert (end.code, end.http_status) == ("model_not_loaded", 404)
 
 
+async def test_an_agent_that_is_started_anew_costs_its_clients_seconds(coordinator: Coordinator) -> None:
+    """Who asks while it is gone waits, and is served when its model is back."""
+    coordinator.agent().leave()
+    waiting = coordinator.ask()
+    coordinator.clock.advance(5)
+
+    coordinator.agent()
+
+    assert waiting.agent == "a"
+
+
+async def test_who_waited_for_a_model_may_wait_for_a_slot_when_it_is_back(coordinator: Coordinator) -> None:
+    """As long as everybody else, from its arrival on."""
+    coordinator.agent().leave()
+    coordinator.clock.advance(20)
+    first, second = coordinator.ask(), coordinator.ask()
+    agent = coordinator.agent(slots=1)
+
+    coordinator.clock.advance(29)
+    coordinator.dispatcher.expire()
+    agent.done(first.job_id)
+
+    assert second.agent == "a"
+
+
+async def test_a_coordinator_that_is_started_anew_waits_for_its_agents() -> None:
+    """It does not know yet who has what; a name that nobody has by then is unknown."""
+    coordinator = Coordinator(DispatchLimits(young_s=10))
+    wanted, mistyped = coordinator.ask("m"), coordinator.ask("mm")
+    coordinator.clock.advance(9)
+    coordinator.dispatcher.expire()
+    coordinator.agent()
+    assert wanted.agent == "a"
+
+    coordinator.clock.advance(1)
+    coordinator.dispatcher.expire()
+
+    assert await code_of(mistyped) == "model_not_loaded"
+
+
+async def test_a_model_that_does_not_come_back_in_time_is_away_and_not_unknown(
+    coordinator: Coordinator,
+) -> None:
+    """503 with a time to come back, for who waited and for who asks then: clients try that again, no 404."""
+    coordinator.agent().leave()
+    waited = coordinator.ask()
+    coordinator.clock.advance(30)
+    coordinator.dispatcher.expire()
+
+    for answer in (waited, coordinator.ask()):
+        end = await end_of(answer)
+        assert isinstance(end, Failed)
+        assert (end.code, end.http_status, end.retry_after_s) == ("agent_shutdown", 503, 5.0)
+
+
 async def test_an_endpoint_that_nobody_offers_is_refused_at_once(coordinator: Coordinator) -> None:
     """Whoever has the model has it for something else."""
     coordinator.agent()

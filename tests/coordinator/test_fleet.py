@@ -3,9 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provider_agent.coordinator.departed import RETURN_S
 from provider_agent.coordinator.fleet import STREAM_IDS, Fleet, Provider, Slot, endpoints_of, plain_text
 from provider_agent.protocol.frames import Heartbeat, RejectedModel, UnreadableOffer
 from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities, offer
+from tests.fakes.clocks import ManualClock
 
 
 def provider(provider_id: str = "a", *, slots: int = 4, model_slots: int = 4) -> Provider:
@@ -227,6 +229,23 @@ def test_who_is_away_is_listed_until_it_is_gone_or_back() -> None:
 
     fleet.add(provider("a"))
     assert fleet.away == {}
+
+
+def test_a_model_is_gone_once_nobody_offers_it_any_more() -> None:
+    """Whether the last agent that had it has left, or offers it no more; not once somebody has it again."""
+    fleet, one, two = Fleet(clock=ManualClock()), provider("a"), provider("b")
+    fleet.add(one)
+    fleet.add(two)
+    fleet.take_capabilities(one, capabilities())
+    assert fleet.back_within_s("m") is None
+
+    fleet.remove(two)
+    assert fleet.back_within_s("m") == RETURN_S
+
+    fleet.take_capabilities(one, capabilities(offer("m")))
+    assert fleet.back_within_s("m") is None
+    fleet.take_capabilities(one, capabilities(offer("n")))
+    assert (fleet.back_within_s("m"), fleet.back_within_s("x")) == (RETURN_S, None)
 
 
 def test_an_older_session_cannot_remove_the_newer_one() -> None:

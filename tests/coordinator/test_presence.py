@@ -7,6 +7,7 @@ import pytest
 
 from provider_agent.coordinator import events
 from provider_agent.coordinator.answer import DONE
+from provider_agent.coordinator.departed import RETURN_S
 from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.presence import LEAVING_WINDOW_S
 from provider_agent.protocol.frames import JobDone, Resume, Resumed, ResumedJob, ResumeJob, Tokens
@@ -343,7 +344,7 @@ async def test_an_agent_that_is_away_gets_no_jobs_but_keeps_its_models_on_offer(
 async def test_after_its_window_an_agent_is_not_waited_for(
     coordinator: Coordinator, was_leaving: bool, window_s: float
 ) -> None:
-    """Its clients hear of it then, and the next ones that nobody serves this.
+    """Its clients hear of it then, and the next ones wait for its model as for one that was just there.
 
     One that was leaving has most likely been ended in the middle of it: nobody should wait a minute for that.
     """
@@ -362,7 +363,12 @@ async def test_after_its_window_an_agent_is_not_waited_for(
     coordinator.dispatcher.expire()
 
     assert await code_of(answer) == "session_lost"
-    assert await code_of(coordinator.ask()) == "model_not_loaded"
+    next_one = coordinator.ask()
+    with pytest.raises(TimeoutError):
+        await now(next_one)
+    coordinator.clock.advance(RETURN_S)
+    coordinator.dispatcher.expire()
+    assert await code_of(next_one) == "agent_shutdown"
     assert told(coordinator) == [events.AgentJoined, events.AgentAway, events.AgentLeft]
 
 

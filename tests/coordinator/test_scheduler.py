@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from provider_agent.coordinator.fleet import Provider, Slot
-from provider_agent.coordinator.scheduler import WAIT, Refusal, choose
+from provider_agent.coordinator.scheduler import WAIT, Refusal, Wait, choose
 from provider_agent.protocol.errors import ErrorCode
 from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities, offer
 
@@ -119,6 +119,19 @@ def test_an_unknown_model_is_refused() -> None:
     choice = choose("other", CHAT, [provider("a", "m")])
 
     assert Refusal(ErrorCode.MODEL_NOT_LOADED, "no agent serves the model 'other'") == choice
+
+
+def test_a_model_that_may_soon_be_back_is_waited_for() -> None:
+    """An agent that is started anew costs its clients seconds."""
+    assert choose("m", CHAT, [], back_within_s=3.0) == Wait(at_most_s=3.0)
+
+
+def test_a_model_that_went_is_away_and_not_unknown() -> None:
+    """503: clients try that again."""
+    choice = choose("m", CHAT, [], back_within_s=0.0)
+
+    assert isinstance(choice, Refusal)
+    assert (choice.code, "away, or resting" in choice.message) == (ErrorCode.AGENT_SHUTDOWN, True)
 
 
 def test_an_unknown_model_is_refused_even_when_all_are_busy() -> None:

@@ -152,6 +152,31 @@ async def test_sigterm_lets_every_answer_of_an_agent_end(tmp_path: Path) -> None
     assert ended.code == 0
 
 
+async def test_requests_wait_for_an_agent_that_is_started_anew(tmp_path: Path) -> None:
+    """An upgrade of the agent costs its clients a moment, and no error."""
+    async with line(tmp_path, apart=True) as parts, AsyncExitStack() as stack:
+        parts.agent.stop()
+        await parts.agent.end()
+        waiting = asyncio.create_task(parts.ask("waiting"))
+        parts.agent = await stack.enter_async_context(agent_apart(parts.agent_environ))
+        heard = await waiting
+
+    assert heard.body == tape("waiting")
+
+
+async def test_requests_wait_for_the_agents_of_a_coordinator_that_is_started_anew(tmp_path: Path) -> None:
+    """It serves before its agents are back."""
+    async with line(tmp_path, apart=True) as parts, AsyncExitStack() as stack:
+        parts.coordinator.stop()
+        await parts.coordinator.end()
+        successor = coordinator_apart(coordinator_settings(), port=parts.port)
+        await stack.enter_async_context(successor)
+        await successor.event("listening")
+        heard = await parts.ask("waiting")
+
+    assert heard.body == tape("waiting")
+
+
 async def test_sigterm_finishes_answers_over_a_connection_that_breaks(tmp_path: Path) -> None:
     """An agent that leaves resumes, too: its last answers are not lost with the line; field note 8."""
     async with line(tmp_path, apart=True) as parts, AsyncExitStack() as stack:
