@@ -16,6 +16,7 @@ from provider_agent.agent.identity import Identity
 from provider_agent.agent.news import News
 from provider_agent.agent.outcomes import EndedJob
 from provider_agent.agent.pause import Pause
+from provider_agent.agent.prober import Prober
 from provider_agent.agent.reload import Change, Reading, Reloader
 from provider_agent.agent.report import Report, ports_of
 from provider_agent.agent.routing import Policy, RoutingTable
@@ -113,6 +114,7 @@ class Agent:
             on_refused=self._report.job_refused,
         )
         self._executor.breaker.on_change = self._offer_anew
+        self._prober = Prober(self._executor.breaker)
         duties = Duties(
             capabilities=self._report.capabilities,
             beat=self._beat,
@@ -166,6 +168,7 @@ class Agent:
             beside = [
                 tasks.create_task(discovery.run()),
                 tasks.create_task(self._warmer.run()),
+                tasks.create_task(self._prober.run()),
                 tasks.create_task(self._pause.run()),
                 tasks.create_task(self._pass_on(stop)),
                 tasks.create_task(self._leave()),

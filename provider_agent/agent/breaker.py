@@ -24,12 +24,14 @@ class Breaker:
         present: the backends of the present catalog; None for whichever there are. What becomes of jobs on
             one that was replaced says nothing of its successor, which has the same name.
         on_change: called when a circuit has opened, and when an open one may be tried again or has closed.
+        on_open: told the route of a circuit that has opened, and for how long.
     """
 
     def __init__(self, *, clock: Callable[[], float], running: Callable[[], Collection[RunningJob]]) -> None:
         """`running` gives what runs at present."""
         self.present: Collection[Backend] | None = None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_open: Callable[[Route, float], None] = lambda _route, _pause_s: None
         self._circuits = Circuits()
         self._clock = clock
         self._running = running
@@ -52,9 +54,18 @@ class Breaker:
         return self._circuits.block(key, self._clock(), untried)
 
     def succeeded(self, route: Route) -> None:
+        """A job there has ended well."""
         if self._circuits and self._circuits.succeeded(route.key):
-            log.info("circuit_closed", backend=route.backend.name, upstream_model=route.model.model_id)
-            self.on_change()
+            self._closed(route)
+
+    def vouch(self, route: Route) -> None:
+        """A question of our own was answered there."""
+        if self.minds(route) and self._circuits.vouch(route.key, self._clock()):
+            self._closed(route)
+
+    def _closed(self, route: Route) -> None:
+        log.info("circuit_closed", backend=route.backend.name, upstream_model=route.model.model_id)
+        self.on_change()
 
     def failed(self, route: Route, error: BackendError) -> None:
         rest = rest_after(error)
@@ -74,6 +85,7 @@ class Breaker:
         )
         self.on_change()
         asyncio.get_running_loop().call_later(pause_s + LATE_S, self._changed)
+        self.on_open(route, pause_s)
 
     def forget(self, backends: Collection[str]) -> None:
         """These engines are new, or back."""

@@ -5,8 +5,10 @@
                                      └──────(one more failure)─────┘
 
 A half-open route takes one job at a time, until that one's first byte has come; an open one takes none, and
-is open for twice as long each time. Apart from that a route rests for as long as its engine asked for (429,
-503). An engine that nobody reaches is discovery's: it takes it off the catalog, and puts it back.
+is open for twice as long each time. One that has answered a question of our own is closed, and what fails
+soon after is not held against it: engines answer 500 to odd requests, too, and one client must not take an
+engine from all others. Apart from that a route rests for as long as its engine asked for (429, 503). An
+engine that nobody reaches is discovery's: it takes it off the catalog, and puts it back.
 """
 
 from collections.abc import Collection
@@ -16,7 +18,10 @@ from typing import Final, NamedTuple
 from provider_agent.protocol.errors import ErrorCode
 
 FAILURES: Final = 5
-"""So many in a row open a circuit. Engines answer 500 to odd requests, too: one client must not do it."""
+"""So many in a row open a circuit."""
+
+VOUCHED_S: Final = 5.0
+"""After an answer to a question of our own, failures are those of the requests."""
 
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 30.0
@@ -43,6 +48,7 @@ class _Row:
     opened_until_s: float | None = None
     rest: Block | None = None
     rests_until_s: float = 0.0
+    vouched_until_s: float = 0.0
 
 
 class Circuits:
@@ -84,12 +90,20 @@ class Circuits:
         row = self._rows.pop(key, None)
         return row is not None and row.opened_until_s is not None
 
+    def vouch(self, key: Key, now_s: float) -> bool:
+        """A question of our own was answered there; whether that closed a circuit."""
+        was_open = self.succeeded(key)
+        self._rows[key] = _Row(vouched_until_s=now_s + VOUCHED_S)
+        return was_open
+
     def failed(self, key: Key, now_s: float) -> float | None:
         """A job there has failed, by the engine's fault. How long the circuit is open now, if that opened it.
 
         What fails while it is open had begun before.
         """
         row = self._rows.setdefault(key, _Row())
+        if now_s < row.vouched_until_s:
+            return None
         row.failures += 1
         is_half_open = row.opened_until_s is not None and now_s >= row.opened_until_s
         if not is_half_open and (row.failures < FAILURES or row.opened_until_s is not None):

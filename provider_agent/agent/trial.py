@@ -6,7 +6,7 @@ one disturbs is none. The endpoints of a model follow each other, so that it is 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -130,6 +130,11 @@ def plan(table: RoutingTable, globs: Iterable[str] = ("*",)) -> tuple[Trial, ...
     return tuple(sorted(trials, key=_place))
 
 
+def tried_first(endpoints: Collection[str]) -> str | None:
+    """Which of these endpoints of a model tells most; None if none of them can be tried."""
+    return next((endpoint for endpoint in _BODIES if endpoint in endpoints), None)
+
+
 def _place(trial: Trial) -> tuple[int, str, str, int]:
     """The operator's order of engines, then the models of each, then their endpoints."""
     endpoint = _ORDER.get(trial.endpoint, len(_ORDER))
@@ -190,7 +195,7 @@ class Trials:
                 yield Result(trial, Verdict.UNTRIED, problem=why_not)
             else:
                 self.on_trial(trial)
-                yield await self._result(trial)
+                yield await self.ask(trial)
 
     def _why_not(self, trial: Trial) -> str:
         if trial.endpoint not in _BODIES:
@@ -203,7 +208,8 @@ class Trials:
             return "the model had not answered in time before"
         return ""
 
-    async def _result(self, trial: Trial) -> Result:
+    async def ask(self, trial: Trial) -> Result:
+        """What comes of this one, at an endpoint that can be tried."""
         meter = _Meter(self.clock)
         call = Call(
             endpoint=trial.endpoint,

@@ -240,6 +240,33 @@ def test_an_engine_that_is_back_is_used_at_once() -> None:
     run_virtually(play())
 
 
+def test_an_engine_that_answers_a_question_of_our_own_is_used_at_once() -> None:
+    """It is told which one, and for how long it would be out; one that was replaced is not vouched for."""
+
+    async def play() -> None:
+        backend = ScriptedBackend(b"x", refuses=BROKEN)
+        async with executing(backend) as bench:
+            breaker = bench.executor.breaker
+            asked: list[tuple[Key, float]] = []
+            breaker.on_open = lambda route, pause_s: asked.append((route.key, pause_s))
+            await fail(bench)
+            assert asked == [(("scripted", "m"), FIRST_PAUSE_S)]
+            backend.refuses = None
+            route = Route(backend, backend.models[0])
+
+            breaker.present = {ScriptedBackend()}
+            breaker.vouch(route)
+            assert breaker.open_keys == {route.key}
+            breaker.present = None
+            breaker.vouch(route)
+            bench.submit(job("next"))
+            await bench.settle()
+
+        assert bench.line.codes()[FAILURES:] == ["done"]
+
+    run_virtually(play())
+
+
 def test_what_a_replaced_engine_does_opens_no_circuit_of_its_successor() -> None:
     """The operator moves an engine, and stops the old one with jobs on it: the new one has the same name."""
 

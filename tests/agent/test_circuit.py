@@ -8,6 +8,7 @@ from provider_agent.agent.circuit import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     LONGEST_REST_S,
+    VOUCHED_S,
     Block,
     Circuits,
 )
@@ -114,6 +115,27 @@ def test_an_engine_that_is_new_has_a_clean_slate_and_others_keep_theirs() -> Non
     assert circuits.block(other, 0.0, untried=0) == BUSY
 
 
+def test_an_answer_to_a_question_of_our_own_closes_a_circuit() -> None:
+    """Open or half-open; one that was closed was not open."""
+    circuits = opened()
+
+    assert circuits.vouch(KEY, 1.0)
+    assert circuits.block(KEY, 1.0, untried=9) is None
+    assert not circuits.vouch(KEY, 1.0)
+
+
+def test_what_fails_soon_after_such_an_answer_is_not_held_against_the_engine() -> None:
+    """One client's odd requests take it from nobody; a while later failures count as ever."""
+    circuits = opened()
+    circuits.vouch(KEY, 1.0)
+
+    soon_s = 1.0 + VOUCHED_S / 2
+    assert [circuits.failed(KEY, soon_s) for _ in range(3 * FAILURES)] == [None] * 3 * FAILURES
+
+    later_s = 1.0 + VOUCHED_S
+    assert [circuits.failed(KEY, later_s) for _ in range(FAILURES)][-1] == FIRST_PAUSE_S
+
+
 EIGHTHS = st.integers(0, 40 * 8).map(lambda eighths: eighths / 8)
 """Seconds that add up without rounding."""
 
@@ -141,6 +163,12 @@ class CircuitMachine(RuleBasedStateMachine):
     def a_job_succeeds(self) -> None:
         self.in_a_row = 0
         self.circuits.succeeded(KEY)
+        assert self.circuits.block(KEY, self.now_s, untried=1) is None
+
+    @rule()
+    def a_question_of_our_own_is_answered(self) -> None:
+        self.in_a_row = 0
+        self.circuits.vouch(KEY, self.now_s)
         assert self.circuits.block(KEY, self.now_s, untried=1) is None
 
     @rule(wait_s=st.floats(0, 3600))

@@ -9,7 +9,16 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from provider_agent.agent.routing import Policy, RoutingTable
-from provider_agent.agent.trial import Result, Trial, Trials, Verdict, has_failed, is_elsewhere, plan
+from provider_agent.agent.trial import (
+    Result,
+    Trial,
+    Trials,
+    Verdict,
+    has_failed,
+    is_elsewhere,
+    plan,
+    tried_first,
+)
 from provider_agent.backends.base import (
     AuthRejected,
     BackendFailed,
@@ -130,6 +139,13 @@ def test_what_is_beyond_the_own_network_is_known_by_its_address(url: str, expect
     backend.url = url
 
     assert is_elsewhere(backend) is expected
+
+
+def test_of_several_endpoints_chat_is_tried_first() -> None:
+    """Most requests go there; one that nobody knows how to ask is not tried."""
+    assert tried_first({EMBEDDINGS, COMPLETIONS, CHAT}) == CHAT
+    assert tried_first({EMBEDDINGS, "/v1/odd"}) == EMBEDDINGS
+    assert tried_first({"/v1/odd"}) is None
 
 
 def test_a_gateway_to_somebody_elses_engines_is_elsewhere() -> None:
