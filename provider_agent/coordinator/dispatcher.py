@@ -204,7 +204,7 @@ class Dispatcher:
 
         Slots and warmth change by the minute: only other models are worth telling those who watch.
         """
-        before = provider.offers.keys() if provider.serves else None
+        had, before = provider.offers.keys(), provider.offers.keys() if provider.serves else None
         if not provider.serves:
             for job in filter(None, (self._placing.job_at(provider, job_id) for job_id in provider.jobs)):
                 self._acks.repeat(job)
@@ -216,6 +216,7 @@ class Dispatcher:
         if provider.offers.keys() != before:
             models = tuple(provider.offers)
             self._on_event(events.CapabilitiesTaken(provider.provider_id, provider.name, models))
+        self._placing.forgive(provider, provider.offers.keys() - had)
         self._placing.serve_waiting()
 
     def _take_started(self, provider: Provider, frame: frames.JobStarted) -> None:

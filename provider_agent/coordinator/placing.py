@@ -10,7 +10,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from provider_agent.coordinator import events
@@ -186,6 +186,12 @@ class Placing:
                 self._dispatch(job, choice)
             elif not job.excluded:  # one that has been failed by somebody speaks only for itself
                 hopeless[wanted] = size_bytes
+
+    def forgive(self, provider: Provider, model_ids: Collection[str]) -> None:
+        """It offers these anew: at what it failed before it took them off, it may be tried again."""
+        for job in self.waiting:
+            if job.request.model_id in model_ids:
+                job.excluded.discard(provider.provider_id)
 
     def _choose(self, job: Job) -> Provider | Wait | Refusal:
         request = job.request
