@@ -74,7 +74,7 @@ def configure(level: str, fmt: Format, stream: TextIO | None = None) -> None:
     wrapper = _wrapper_at(level)
     console = fmt == "console" or (fmt == "auto" and sink.isatty())
     structlog.configure(
-        processors=[*_COMMON, _console_renderer(sink) if console else _render_json],
+        processors=[*_COMMON, *(_for_people(sink) if console else (_render_json,))],
         wrapper_class=wrapper,
         logger_factory=lambda name="": _Sink(sink, name),
         # Loggers live in modules: one that was cached would keep the sink and level of an older set-up.
@@ -197,12 +197,29 @@ def _render_json(_logger: object, _method: str, event: EventDict) -> bytes:
         return json.dumps(event).encode()
 
 
-def _console_renderer(stream: TextIO) -> Processor:
-    return structlog.dev.ConsoleRenderer(
-        colors=stream.isatty() and "NO_COLOR" not in os.environ,
-        # Not the default one: it prints the local variables of each frame, prompts among them.
-        exception_formatter=structlog.dev.plain_traceback,
+def _for_people(stream: TextIO) -> tuple[Processor, ...]:
+    """A terminal is narrow, and who reads it has a clock on the wall."""
+    return (
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        _leave_out_idle,
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty() and "NO_COLOR" not in os.environ,
+            # Not the default one: it prints the local variables of each frame, prompts among them.
+            exception_formatter=structlog.dev.plain_traceback,
+            pad_event_to=0,
+            pad_level=False,
+        ),
     )
+
+
+def _leave_out_idle(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Fields that hold nothing, and which module of ours spoke: the event says it."""
+    ours = str(event["logger"]).startswith("provider_agent.")
+    return {
+        name: value
+        for name, value in event.items()
+        if value is not None and value != "" and not (ours and name == "logger")
+    }
 
 
 _COMMON: tuple[Processor, ...] = (

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +117,19 @@ def test_a_terminal_gets_readable_lines() -> None:
 
     assert "session_ready" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
+
+
+def test_a_line_for_people_has_what_they_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second and not the microsecond, no module of ours, and no field that holds nothing."""
+    monkeypatch.setitem(os.environ, "NO_COLOR", "1")
+    terminal = Terminal()
+    configure("info", "console", terminal)
+    get_logger("provider_agent.agent").info("job_ended", agent="", http_status=None, chunks=0)
+    get_logger("websockets").warning("odd")
+
+    ours, theirs = terminal.getvalue().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[info\] job_ended chunks=0", ours)
+    assert theirs.endswith("[warning] odd [websockets]")
 
 
 def test_a_pipe_gets_json() -> None:
