@@ -203,10 +203,10 @@ def _for_people(stream: TextIO) -> tuple[Processor, ...]:
         structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
         _leave_out_idle,
         structlog.dev.ConsoleRenderer(
+            0,  # the event is not padded; this parameter has had several names
             colors=stream.isatty() and "NO_COLOR" not in os.environ,
             # Not the default one: it prints the local variables of each frame, prompts among them.
             exception_formatter=structlog.dev.plain_traceback,
-            pad_event_to=0,
             pad_level=False,
         ),
     )
