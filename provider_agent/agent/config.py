@@ -54,6 +54,7 @@ class AgentConfig(Settings, frozen=True, kw_only=True):
                 exclude=backend.exclude,
                 max_concurrent=backend.max_concurrent,
                 priority=backend.priority,
+                standby=backend.standby,
             )
             for index, backend in enumerate(self.backends)
         )

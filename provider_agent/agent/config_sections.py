@@ -89,6 +89,7 @@ class BackendSection(Section, frozen=True, kw_only=True):
     exclude: tuple[str, ...] = ()
     max_concurrent: Slots | None = None
     priority: int = 100
+    standby: bool = False
 
 
 class DiscoverySection(Section, frozen=True, kw_only=True):

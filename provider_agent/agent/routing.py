@@ -101,7 +101,7 @@ class RoutingTable:
         """Routes in `open_keys` offer no slots for now: jobs may wait for them at the coordinator."""
         self._policy = policy
         self._open_keys = open_keys
-        routes = _routes(catalog, policy)
+        routes = {name: _on_duty(each, open_keys) for name, each in _routes(catalog, policy).items()}
         self.left_out = max(0, len(routes) - MOST_MODELS)
         self._routes = dict(islice(routes.items(), MOST_MODELS))
         self._fitting: dict[tuple[str, str], tuple[Route, ...]] = {}  # by model and endpoint, once asked for
@@ -198,6 +198,12 @@ def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
             for name in filter(policy.lets_through, names):
                 found.setdefault(name, []).append(Route(entry.backend, model))
     return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}
+
+
+def _on_duty(routes: tuple[Route, ...], open_keys: Collection[Key]) -> tuple[Route, ...]:
+    """Without those that stand by, while another engine has the model and does not keep failing."""
+    regular = tuple(route for route in routes if not route.backend.standby)
+    return regular if any(route.key not in open_keys for route in regular) else routes
 
 
 def _is_warm(routes: Iterable[Route]) -> bool | None:

@@ -38,6 +38,7 @@ class BackendSettings:
         models: globs of the engine's models that may be used.
         exclude: globs of those that may not.
         priority: lower is asked first.
+        standby: it is asked only while no other engine has the model.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class BackendSettings:
     exclude: tuple[str, ...] = ()
     max_concurrent: int | None = None
     priority: int = 100
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class Backend(Protocol):
         url: normalised base URL, without a trailing slash and without `/v1`.
         max_concurrent: what the operator allows; None for no limit of its own.
         priority: lower is asked first.
+        standby: it is asked only while no other engine has the model.
     """
 
     @property
@@ -161,6 +164,8 @@ class Backend(Protocol):
     def max_concurrent(self) -> int | None: ...
     @property
     def priority(self) -> int: ...
+    @property
+    def standby(self) -> bool: ...
 
     async def list_models(self) -> tuple[BackendModel, ...]:
         """What it serves now. Raises BackendError; this is the health check, too."""

@@ -51,6 +51,7 @@ class OpenAIBackend:
         self.url = url
         self.max_concurrent = settings.max_concurrent
         self.priority = settings.priority
+        self.standby = settings.standby
         self._http = http
         self._api_key = settings.api_key
         self._left_out: frozenset[str] = frozenset()

@@ -156,6 +156,29 @@ def test_an_engine_that_keeps_failing_offers_no_slots_and_stays_on_the_list() ->
     assert names(both.routes("m", CHAT)) == ["a", "b"]
 
 
+def test_an_engine_that_stands_by_has_no_jobs_while_another_one_has_the_model() -> None:
+    """Not when that one is busy, either; its other models are its own."""
+    own = ScriptedBackend(name="own", models=("m",), max_concurrent=2)
+    paid = ScriptedBackend(name="paid", models=("m", "n"), max_concurrent=8, standby=True)
+    both = table(paid, own)
+
+    assert names(both.routes("m", CHAT)) == ["own"]
+    assert [(offer.model_id, offer.max_concurrent) for offer in both.offers] == [("m", 2), ("n", 8)]
+    assert names(table(paid).routes("m", CHAT)) == ["paid"]
+
+
+def test_an_engine_that_stands_by_has_jobs_while_the_others_keep_failing() -> None:
+    """All of them: those that still do are asked first again when they are well."""
+    own = ScriptedBackend(name="own", priority=1)
+    paid = ScriptedBackend(name="paid", max_concurrent=8, priority=2, standby=True)
+    catalog = Catalog(tuple(CatalogEntry(each, each.models, healthy=True) for each in (own, paid)))
+
+    failing = RoutingTable(catalog, Policy(), open_keys={("own", "m")})
+
+    assert names(failing.routes("m", CHAT)) == ["own", "paid"]
+    assert failing.offers[0].max_concurrent == 8
+
+
 def test_an_offer_of_several_engines_promises_what_each_of_them_keeps() -> None:
     """The smallest window; kind and fingerprint are those of the engine that is asked first."""
     first, second = ScriptedBackend(name="a", priority=1), ScriptedBackend(name="b", priority=2)

@@ -80,6 +80,7 @@ class ScriptedBackend:
         models: Sequence[str] = ("m",),
         max_concurrent: int | None = None,
         priority: int = 100,
+        standby: bool = False,
         refuses: Exception | None = None,
         usage: Usage | None = None,
     ) -> None:
@@ -88,6 +89,7 @@ class ScriptedBackend:
         self.url = "http://127.0.0.1:9"
         self.max_concurrent = max_concurrent
         self.priority = priority
+        self.standby = standby
         self.models = tuple(BackendModel(model, frozenset({CHAT})) for model in models)
         self.steps = steps
         self.refuses = refuses

@@ -106,6 +106,7 @@ class SimulatedEngine:
     kind = "openai"
     url = "http://127.0.0.1:9"
     priority = 100
+    standby = False
 
     def __init__(self, name: str, rng: random.Random, story: Story, *, slots: int) -> None:
         self.name = name
