@@ -179,9 +179,10 @@ class Checker:
             first = next(inner for inner in member.type.fields if inner.required)
             return self._missing(first, f"{key}.{first.name}")
         variable = ENVIRONMENT_PREFIX + re.sub(r"\[(\d+)\]", r"__\1", key).replace(".", "__").upper()
-        return self.origin.error(
-            key, "is missing", f"set it in {self.origin.file or 'agent.toml'} or as {variable}"
-        )
+        if self.origin.file is None:
+            problem = "is missing, as there is no agent.toml here"
+            return self.origin.error(key, problem, f"write one, name yours with --config, or set {variable}")
+        return self.origin.error(key, "is missing", f"set it in {self.origin.file} or as {variable}")
 
 
 def required(shape: inspect.Type) -> inspect.Type:

@@ -14,6 +14,7 @@ from provider_agent import __version__
 from provider_agent.agent.pages import Page, Pages, serving
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.telemetry.metrics import CONTENT_TYPE, AgentView
+from provider_agent.transport.dialling import in_words
 
 _log = get_logger(__name__)
 
@@ -56,7 +57,7 @@ async def _listen(stack: AsyncExitStack, source: StatusSource, address: tuple[st
         _log.warning(
             "status_page_off",
             address=f"{host}:{port}",
-            reason=error.strerror or str(error),
+            reason=in_words(error),
             remedy='set telemetry.status_listen to a free port, or to "" to do without',
         )
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider_agent.cli import coordinator_access
-from provider_agent.cli.output import ExitCode, OnEvent, fail, json_events, say
+from provider_agent.cli.output import ExitCode, OnEvent, counted_jobs, fail, json_events, say
 
 if TYPE_CHECKING:
     from provider_agent.coordinator.config import CoordinatorConfig
@@ -138,8 +138,8 @@ def _print_event(name: str, fields: dict[str, object], data: Path | None = None)
         case "listening":
             folder = "" if data is None else f" --data {shlex.quote(str(data))}"
             say((_NEXT_STEPS_DEV if fields["dev"] else _NEXT_STEPS).format(data=folder, **fields))
-        case "draining":
-            say(f"Stopping; {fields['running_jobs']} running jobs may end. Once more to stop at once.")
+        case "draining" if fields["running_jobs"]:
+            say(f"Finishing {counted_jobs(fields['running_jobs'])}; Ctrl-C once more stops at once.")
         case "capabilities_taken":
             models = fields["models"]
             names = ", ".join(models) if isinstance(models, tuple) and models else "nothing now"

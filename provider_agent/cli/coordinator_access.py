@@ -127,7 +127,7 @@ def key_create(
         print_json({"api_key": secret, **_key_fields(key)})
         return
     typer.echo(secret)
-    say(f"Clients send it as `Authorization: Bearer …`. It stays valid until: coordinator key revoke {name}")
+    say("Clients send it as their API key (`Authorization: Bearer …`), until it is revoked.")
 
 
 def key_list(context: typer.Context, data: Data = None, json: Json = False) -> None:

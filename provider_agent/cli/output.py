@@ -43,6 +43,11 @@ def say(sentence: str) -> None:
         print(sentence, file=sys.stderr, flush=True)
 
 
+def counted_jobs(number: object) -> str:
+    """So many running jobs, in words."""
+    return "1 running job" if number == 1 else f"{number} running jobs"
+
+
 def print_json(value: object, stream: TextIO | None = None) -> None:
     """One JSON document on one line, flushed: whoever reads the pipe sees it at once.
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provider_agent.cli.output import ExitCode, OnEvent, fail, json_events, say
+from provider_agent.cli.output import ExitCode, OnEvent, counted_jobs, fail, json_events, say
 
 if TYPE_CHECKING:
     from provider_agent.agent.config import AgentConfig
@@ -45,8 +45,7 @@ def _print_event(name: str, fields: dict[str, object]) -> None:
         case "ready":
             say(f"Serving {_names(fields['models'])}; Ctrl-C finishes running jobs and stops.")
         case "draining" if fields["active_jobs"]:
-            jobs = "1 running job" if fields["active_jobs"] == 1 else f"{fields['active_jobs']} running jobs"
-            say(f"Finishing {jobs}; Ctrl-C once more stops at once.")
+            say(f"Finishing {counted_jobs(fields['active_jobs'])}; Ctrl-C once more stops at once.")
         case _:
             pass
 

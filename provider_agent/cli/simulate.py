@@ -30,6 +30,8 @@ class Api(StrEnum):
     jan = "jan"
     docker = "docker"
     transformers = "transformers"
+    mlx = "mlx"
+    llamacpp_python = "llamacpp-python"
     remote = "remote"
 
 
@@ -87,6 +89,7 @@ def simulate(
     from provider_agent.cli.loop import run
     from provider_agent.simulator import Failures, Pace, SimulatorConfig
     from provider_agent.simulator.failures import UnknownFailure
+    from provider_agent.transport.dialling import in_words
 
     try:
         failures = Failures.parse(fail_with or ())
@@ -107,7 +110,7 @@ def simulate(
         run(_until_signal(config, json_events() if json else _print_event))
     except OSError as error:
         fail(
-            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another --port",
+            f"cannot listen on {host} port {port}: {in_words(error)}; choose another --port",
             ExitCode.UNAVAILABLE,
         )
 
@@ -128,4 +131,4 @@ def _print_event(name: str, fields: dict[str, object]) -> None:
     if name == "listening":
         models = fields["models"]
         names = ", ".join(models) if isinstance(models, list) else ""
-        say(f"A simulated engine offers {names} at {fields['url']} ({fields['api']} API); Ctrl-C stops it.")
+        say(f"Simulating {fields['api']} at {fields['url']} with {names}; Ctrl-C stops.")

@@ -28,6 +28,7 @@ from provider_agent.coordinator.store.base import Store
 from provider_agent.coordinator.store.memory import MemoryStore
 from provider_agent.telemetry.logs import get_logger
 from provider_agent.telemetry.metrics import CoordinatorMetrics
+from provider_agent.transport.dialling import in_words
 
 BACKLOG = 1024
 """Connections that may wait to be accepted: after a restart all agents come at once."""
@@ -53,7 +54,7 @@ class CannotListen(Exception):
         self.host = host
         self.port = port
         self.in_use = error.errno == errno.EADDRINUSE
-        self.reason = error.strerror or type(error).__name__
+        self.reason = in_words(error)
 
     def __str__(self) -> str:
         if self.in_use:
@@ -212,5 +213,6 @@ def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
         context.load_cert_chain(config.tls_cert_file, config.tls_key_file)
     except (OSError, ssl.SSLError) as error:
         files = f"{config.tls_cert_file} and {config.tls_key_file}"
-        raise ConfigError(f"the TLS files {files} cannot be used: {error.strerror or error}") from error
+        remedy = "give a chain of certificates and its key, as PEM"
+        raise ConfigError(f"the TLS files {files} cannot be used: {in_words(error)}; {remedy}") from error
     return context

@@ -125,7 +125,8 @@ def network_error(error: OSError, server: str, options: DialOptions) -> DialErro
 def in_words(error: BaseException | None) -> str:
     """What a connection died of, without addresses."""
     if isinstance(error, ssl.SSLError):
-        return (getattr(error, "reason", None) or "not a certificate or key in PEM").lower().replace("_", " ")
+        reason: str | None = getattr(error, "reason", None)
+        return reason.lower().replace("_", " ") if reason else "not a certificate or key in PEM"
     if isinstance(error, OSError):
-        return (error.strerror or "").lower().partition(" (")[0]
+        return (error.strerror or "").lower().rpartition("): ")[2].partition(" (")[0]
     return "" if error is None else str(error)[:100]

@@ -234,8 +234,8 @@ MISTAKES = {
         URL + '[[backends]]\nkind = "olama"',
         (
             ', line 3: backends[0].kind must be one of "auto", "docker", "jan", "koboldcpp", "llamacpp", '
-            '"llamafile", "lmstudio", "localai", "ollama", "openai", "remote", "sglang", "tgi", '
-            '"transformers", "vllm", not "olama"'
+            '"llamacpp-python", "llamafile", "lmstudio", "localai", "mlx", "ollama", "openai", "remote", '
+            '"sglang", "tgi", "transformers", "vllm", not "olama"'
         ),
         'did you mean "ollama"?',
     ),
@@ -346,5 +346,6 @@ def test_without_file_and_environment_the_sentence_names_both(tmp_path: Path) ->
         load(None, {}, search=[tmp_path / "none.toml"])
 
     assert str(caught.value) == (
-        "coordinator.url is missing; set it in agent.toml or as PROVIDER_AGENT__COORDINATOR__URL"
+        "coordinator.url is missing, as there is no agent.toml here; write one, name yours with --config, "
+        "or set PROVIDER_AGENT__COORDINATOR__URL"
     )

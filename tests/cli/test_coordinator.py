@@ -90,7 +90,9 @@ def test_the_next_steps_name_the_folder_that_was_given(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("name", "fields", "sentence"),
     [
-        ("draining", {"running_jobs": 2}, "Stopping; 2 running jobs may end. Once more to stop at once.\n"),
+        ("draining", {"running_jobs": 2}, "Finishing 2 running jobs; Ctrl-C once more stops at once.\n"),
+        ("draining", {"running_jobs": 1}, "Finishing 1 running job; Ctrl-C once more stops at once.\n"),
+        ("draining", {"running_jobs": 0}, ""),
         ("capabilities_taken", {"name": "den", "models": ("a", "b")}, "Agent den offers a, b.\n"),
         (
             "capabilities_taken",

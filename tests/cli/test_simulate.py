@@ -77,5 +77,5 @@ async def test_a_taken_port_is_one_sentence() -> None:
         ended = await command("simulate", "--port", str(port))
 
     assert ended.code == 69
-    assert ended.stderr.strip().endswith("address already in use; choose another --port")
-    assert len(ended.stderr.splitlines()) == 1
+    sentence = f"cannot listen on 127.0.0.1 port {port}: address already in use; choose another --port"
+    assert ended.stderr == f"provider-agent: {sentence}\n"

@@ -204,7 +204,9 @@ async def test_tls_files_that_hold_no_certificate_are_a_settings_error(tmp_path:
     pem.write_text("nothing")
     config = load({"dev": True, "tls_cert_file": pem, "tls_key_file": pem}, {})
 
-    with pytest.raises(ConfigError, match=r"server\.pem cannot be used"):
+    with pytest.raises(
+        ConfigError, match=r"server\.pem cannot be used: not a certificate or key in PEM; give"
+    ):
         await run(config, stop=asyncio.Event())
 
 
@@ -227,7 +229,8 @@ async def test_an_address_of_another_machine_cannot_be_listened_on(tmp_path: Pat
     config = load({"data": tmp_path, "listen": "192.0.2.1:0"}, {})
 
     with pytest.raises(
-        CannotListen, match=r"cannot listen on 192\.0\.2\.1 port 0: .*choose another"
+        CannotListen,
+        match=r"cannot listen on 192\.0\.2\.1 port 0: cannot assign requested address; choose another",
     ) as caught:
         await run(config, stop=asyncio.Event())
     assert not caught.value.in_use

@@ -106,6 +106,8 @@ def test_each_trouble_on_the_way_has_its_kind_and_its_sentence(
 def test_words_hold_no_address() -> None:
     """An error's own text may quote one."""
     assert "127.0.0.1" not in in_words(ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 1)"))
+    taken = "error while attempting to bind on address ('127.0.0.1', 1): address already in use"
+    assert in_words(OSError(98, taken)) == "address already in use"
     assert in_words(None) == ""
 
 

@@ -65,7 +65,10 @@ def _secure(path: Path, *, create: bool) -> None:
     except OSError as error:
         if not create and isinstance(error, FileNotFoundError):
             raise NoDataError(f"there is no data of a coordinator in {path.parent}") from error
-        raise StoreError(f"the database {path} cannot be opened: {error.strerror}") from error
+        reason = (error.strerror or type(error).__name__).lower()
+        raise StoreError(
+            f"the database {path} cannot be opened: {reason}; give --data a folder that you may write to"
+        ) from error
 
 
 def _engine(path: Path) -> AsyncEngine:
