@@ -6,7 +6,7 @@ and a fifth of a second, of which a small machine has better use.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,23 @@ _TYPERS_USAGE_ERROR = 2
 _OWN_OPTIONS = frozenset({"--help", "-h", "--version", "--install-completion", "--show-completion"})
 
 _WHAT_TO_DO = """\
-Nothing to run yet. One of these is the next step:
+There is no agent.toml yet to run by. One of these is the next step:
 
-  provider-agent demo                        see everything work on this machine
-  provider-agent coordinator --dev           start a coordinator on this machine, without keys
-  provider-agent --config agent.toml         share the engine on this machine
-  provider-agent --help                      all commands
+  provider-agent demo                    see everything work on this machine
+  provider-agent coordinator --dev       a coordinator without keys, for a try
+  provider-agent --config agent.toml     share the engines of this machine
+  provider-agent --help                  all commands
 """
 
 
-def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> None:
+def main(
+    arguments: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    search: Iterable[Path] | None = None,
+) -> None:
     """Run the command line and exit; a command line that cannot be read exits with 64."""
     given = sys.argv[1:] if arguments is None else arguments
-    chosen = with_command(given, environ)
+    chosen = with_command(given, environ, search)
     if not chosen:
         sys.stderr.write(_WHAT_TO_DO)
         sys.exit(ExitCode.USAGE)
@@ -49,18 +53,27 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] = os
         raise
 
 
-def with_command(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+def with_command(
+    arguments: Sequence[str], environ: Mapping[str, str], search: Iterable[Path] | None = None
+) -> list[str]:
     """The arguments with `run` put in where it goes without saying.
 
     1. A line that begins with an option is a `run`, unless the option is one of the entry's own.
-    2. An empty line is a `run` where the environment names a coordinator: containers have no file.
+    2. An empty line is a `run` where the environment names a coordinator (containers have no file), or
+       where a file of settings is in one of its usual places, or those of `search`.
     3. Any other empty line stays empty.
     """
     if arguments and arguments[0].startswith("-") and arguments[0].split("=")[0] not in _OWN_OPTIONS:  # 1
         return ["run", *arguments]
-    if not arguments and "PROVIDER_AGENT__COORDINATOR__URL" in environ:  # 2
+    if not arguments and ("PROVIDER_AGENT__COORDINATOR__URL" in environ or _is_there(search)):  # 2
         return ["run"]
     return list(arguments)  # 3
+
+
+def _is_there(search: Iterable[Path] | None) -> bool:
+    from provider_agent.agent.config import default_files
+
+    return any(place.is_file() for place in (default_files() if search is None else search))
 
 
 @dataclass(frozen=True)

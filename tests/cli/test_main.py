@@ -13,7 +13,7 @@ from provider_agent.cli.main import PlainRun, as_plain_run, main, with_command
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
     """Exit code, stdout and stderr of one call with an empty environment."""
     with pytest.raises(SystemExit) as end:
-        main(arguments, {})
+        main(arguments, {}, search=())
     captured = capsys.readouterr()
     return end.value.code, captured.out, captured.err
 
@@ -31,6 +31,7 @@ def test_an_empty_line_says_what_to_do_next(capsys: pytest.CaptureFixture[str]) 
     assert (code, out) == (64, "")
     for line in ("provider-agent demo", "provider-agent --config agent.toml", "coordinator --dev"):
         assert line in err
+    assert max(map(len, err.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -61,12 +62,19 @@ def test_an_unknown_word_or_flag_is_a_usage_error(
 )
 def test_a_line_that_begins_with_an_option_is_a_run(given: list[str], meant: list[str]) -> None:
     """Unless the option is the entry's own."""
-    assert with_command(given, {}) == meant
+    assert with_command(given, {}, search=()) == meant
 
 
 def test_where_the_environment_names_a_coordinator_an_empty_line_is_a_run() -> None:
     """Containers have no file."""
-    assert with_command([], {"PROVIDER_AGENT__COORDINATOR__URL": "wss://x"}) == ["run"]
+    assert with_command([], {"PROVIDER_AGENT__COORDINATOR__URL": "wss://x"}, search=()) == ["run"]
+
+
+def test_where_there_is_a_file_of_settings_an_empty_line_is_a_run(tmp_path: Path) -> None:
+    """It would be untrue to say that there is nothing to run."""
+    (tmp_path / "agent.toml").touch()
+
+    assert with_command([], {}, search=[tmp_path / "none.toml", tmp_path / "agent.toml"]) == ["run"]
 
 
 @pytest.mark.parametrize(
