@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from provider_agent.agent.config import AgentConfig
     from provider_agent.agent.routing import RoutingTable
     from provider_agent.backends.discovery import Catalog
-    from provider_agent.cli.validate_engines import Unrecognised
+    from provider_agent.cli.validate_engines import Troubled, Unrecognised
     from provider_agent.cli.validate_live import Wish
 
 LIMIT_S = 120.0
@@ -87,7 +87,7 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     from provider_agent.backends.discovery import Discovery
     from provider_agent.backends.http import EngineHttp
     from provider_agent.cli.signals import stop_on_signals
-    from provider_agent.cli.validate_engines import engine_problems, unrecognised
+    from provider_agent.cli.validate_engines import misnamed, troubles, unrecognised
     from provider_agent.cli.validate_live import all_answered, as_values, try_offer
     from provider_agent.cli.validate_names import name_problems
     from provider_agent.cli.validate_schedule import schedule_problems
@@ -96,17 +96,18 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     settings = config.backend_settings(os.environ)
     async with EngineHttp() as http:
         catalog = await Discovery(settings, http, probe_loopback=config.discovery.enabled).refresh()
-        troubled, unknown = await asyncio.gather(
-            engine_problems(catalog), unrecognised(settings, catalog, http)
+        troubled, unknown, other_kinds = await asyncio.gather(
+            troubles(catalog), unrecognised(settings, catalog, http), misnamed(settings, http)
         )
         problems = [
             *start_problems(config),
             *schedule_problems(config.schedule, ports_of(catalog), time.time()),
-            *troubled,
+            *(each.problem for each in troubled),
             *(each.problem for each in unknown),
+            *other_kinds,
         ]
         table = RoutingTable(catalog, policy_of(config))
-        findings = describe(config, catalog, unknown, table)
+        findings = describe(config, table, _backends(catalog, troubled, unknown))
         errors = [problem.text for problem in problems if problem.level == "error"]
         if _is_complete(findings):
             problems += name_problems(config.models, [offer.model_id for offer in table.offers])
@@ -127,10 +128,10 @@ def _is_complete(findings: dict[str, Any]) -> bool:
     return bool(findings["models"]) and all(backend["healthy"] for backend in findings["backends"])
 
 
-def describe(
-    config: "AgentConfig", catalog: "Catalog", unknown: "Sequence[Unrecognised]", table: "RoutingTable"
-) -> dict[str, Any]:
+def describe(config: "AgentConfig", table: "RoutingTable", backends: list[dict[str, Any]]) -> dict[str, Any]:
     """What was found, in plain values; secrets are not among them."""
+    from provider_agent.cli.validate_start import coordinator_that_knows
+
     return {
         "valid": True,
         "file": str(config.origin.file) if config.origin.file else None,
@@ -139,35 +140,39 @@ def describe(
         "identity": {
             "key_path": str(config.identity.key_path),
             "exists": os.access(config.identity.key_path, os.F_OK),
+            "known_at": coordinator_that_knows(config),
         },
-        "backends": _backends(catalog, unknown),
+        "backends": backends,
         "models": _models(table),
     }
 
 
-def _backends(catalog: "Catalog", unknown: "Sequence[Unrecognised]") -> list[dict[str, Any]]:
+def _backends(
+    catalog: "Catalog", troubled: "Sequence[Troubled]", unknown: "Sequence[Unrecognised]"
+) -> list[dict[str, Any]]:
     """The engines of the catalog, and those that were named, but not recognised."""
+    trouble = {each.backend.url: each.state for each in troubled}
     found = [
         {
             "name": entry.backend.name,
             "kind": entry.backend.kind,
             "url": entry.backend.url,
             "healthy": entry.healthy,
-            "state": "answers" if entry.healthy else "no answer",
+            "state": "answers" if entry.healthy else trouble[entry.backend.url],
             "models": [model.model_id for model in entry.models],
         }
         for entry in catalog.entries
     ]
     return found + [
         {
-            "name": settings.name,
-            "kind": settings.kind,
-            "url": settings.url,
+            "name": each.settings.name,
+            "kind": each.settings.kind,
+            "url": each.settings.url,
             "healthy": False,
-            "state": "not recognised" if answers else "no answer",
+            "state": each.state,
             "models": [],
         }
-        for settings, answers, _ in unknown
+        for each in unknown
     ]
 
 

@@ -6,15 +6,42 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from provider_agent.backends.address import normalise
-from provider_agent.backends.base import BackendError, BackendFailed, BackendSettings
+from provider_agent.backends.base import Backend, BackendError, BackendFailed, BackendSettings
 from provider_agent.backends.discovery import Catalog, CatalogEntry
-from provider_agent.backends.families import AUTO, identify
+from provider_agent.backends.families import AUTO, FAMILIES, identify
 from provider_agent.backends.http import EngineHttp, Page
+from provider_agent.backends.openai import OpenAIBackend
 from provider_agent.cli.validate_start import Problem
 
 ASK_TIMEOUT_S: Final = 5.0
 
 _KEY_WANTED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+_NOT_CHECKED: Final = frozenset({AUTO, "openai", "remote"})
+
+
+class Troubled(NamedTuple):
+    """An engine of the catalog that offers nothing now.
+
+    Attributes:
+        answers: whether anybody is there at all.
+        reason: what keeps it from offering models, and what to do.
+    """
+
+    backend: Backend
+    answers: bool
+    reason: str
+
+    @property
+    def problem(self) -> Problem:
+        """The same, for the list of all that is wrong."""
+        return _warning(self.backend.name, self.reason)
+
+    @property
+    def state(self) -> str:
+        """The same, in a word."""
+        return "fails" if self.answers else "no answer"
 
 
 class Unrecognised(NamedTuple):
@@ -34,6 +61,11 @@ class Unrecognised(NamedTuple):
         """The same, for the list of all that is wrong."""
         return _warning(self.settings.name or str(self.settings.url), self.reason)
 
+    @property
+    def state(self) -> str:
+        """The same, in a word."""
+        return "not recognised" if self.answers else "no answer"
+
 
 async def unrecognised(
     settings: Sequence[BackendSettings], catalog: Catalog, http: EngineHttp
@@ -48,29 +80,63 @@ async def unrecognised(
     ]
 
 
-async def engine_problems(catalog: Catalog) -> list[Problem]:
+async def troubles(catalog: Catalog) -> list[Troubled]:
     """Whatever keeps one of the catalog from offering models. Each is asked once more, for the reason."""
     troubled = [entry for entry in catalog.entries if not (entry.healthy and entry.models)]
     said = await asyncio.gather(*map(_of_entry, troubled), return_exceptions=True)
     return [
-        _warning(entry.backend.name, text if isinstance(text, str) else _of_defect(text))
-        for entry, text in zip(troubled, said, strict=True)
+        Troubled(entry.backend, True, _of_defect(one)) if isinstance(one, BaseException) else one
+        for entry, one in zip(troubled, said, strict=True)
     ]
+
+
+async def misnamed(settings: Sequence[BackendSettings], http: EngineHttp) -> list[Problem]:
+    """Engines that are known, by their answers, to be of another kind than the settings say.
+
+    Who says `openai` takes any engine, and only the settings can say what is paid for.
+    """
+    named = [each for each in settings if each.kind not in _NOT_CHECKED]
+    found = await asyncio.gather(*(_other_kind(each, http) for each in named), return_exceptions=True)
+    return [
+        _warning(each.name or str(each.url), text)
+        for each, text in zip(named, found, strict=True)
+        if isinstance(text, str)
+    ]
+
+
+async def _other_kind(settings: BackendSettings, http: EngineHttp) -> str | None:
+    url = normalise(settings.url or FAMILIES[settings.kind].default_url or "")
+    family = await identify(http, url, api_key=settings.api_key, timeout_s=ASK_TIMEOUT_S)
+    if family is None or family.kind in {settings.kind, OpenAIBackend.kind}:
+        return None
+    return (
+        f'it answers as {family.kind} does, and not as {settings.kind}; correct its kind, or make it "auto"'
+    )
 
 
 def _warning(name: str, text: str) -> Problem:
     return Problem("warning", f"engine {name}", text)
 
 
-async def _of_entry(entry: CatalogEntry) -> str:
+async def _of_entry(entry: CatalogEntry) -> Troubled:
+    backend = entry.backend
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
-            listed = await entry.backend.list_models()
+            listed = await backend.list_models()
     except BackendError as error:
-        return f"{error.message}; {_remedy(error.http_status)}"
+        answers = error.http_status is not None or isinstance(error, BackendFailed)
+        return Troubled(backend, answers, _of_error(backend, error))
     except TimeoutError:
-        return f"it does not list its models within {ASK_TIMEOUT_S:g} s; see its log"
-    return _of_listing(entry, has_models=bool(listed))
+        reason = f"it does not list its models within {ASK_TIMEOUT_S:g} s; see its log"
+        return Troubled(backend, False, reason)
+    return Troubled(backend, True, _of_listing(entry, has_models=bool(listed)))
+
+
+def _of_error(backend: Backend, error: BackendError) -> str:
+    if error.http_status == HTTPStatus.NOT_FOUND:
+        place = f"where an engine of kind {backend.kind} has it"
+        return f"what answers there has no list of models {place} (404); correct its url or its kind"
+    return f"{error.message}; {_remedy(error.http_status)}"
 
 
 def _of_listing(entry: CatalogEntry, *, has_models: bool) -> str:

@@ -32,6 +32,16 @@ def start_problems(config: AgentConfig) -> list[Problem]:
     return [*found, *_enrolment(config, identity), *_tls(config)]
 
 
+def coordinator_that_knows(config: AgentConfig) -> str | None:
+    """Where this agent was let in before, if it is where the settings lead to now."""
+    host = server_host(config.coordinator.url)
+    try:
+        identity = Identity.look(config.identity.key_path)
+    except IdentityError:
+        return None
+    return host if identity is not None and identity.is_known_at(host) else None
+
+
 def _enrolment(config: AgentConfig, identity: Identity | None) -> list[Problem]:
     """A code is needed until the coordinator has given the identity a name, and not read after that."""
     host = server_host(config.coordinator.url)

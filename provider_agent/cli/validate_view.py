@@ -57,10 +57,14 @@ def _sources(findings: Findings) -> Table:
         grid.add_row("", Text(", ".join(findings["variables"])))
     grid.add_row("coordinator", Text(findings["coordinator"]))
     identity = findings["identity"]
-    grid.add_row(
-        "identity", Text(identity["key_path"] + ("" if identity["exists"] else " (made on first use)"))
-    )
+    grid.add_row("identity", Text(f"{identity['key_path']} ({_standing(identity)})"))
     return grid
+
+
+def _standing(identity: Findings) -> str:
+    if not identity["exists"]:
+        return "made on first use"
+    return f"known at {identity['known_at']}" if identity["known_at"] else "new to this coordinator"
 
 
 def _engines(backends: Sequence[Findings]) -> Table | Text:
@@ -165,6 +169,8 @@ def _summary(findings: Findings) -> Text:
     said = ", ".join(f"{number} {verdict}" for number, verdict in counts if number) or "nothing was tried"
     if not findings["valid"]:
         return Text(f"The settings cannot be used as they are. Of the engines: {said}.", "red")
+    if findings["all_answered"] and findings["problems"]:
+        return Text(f"The models are well: {said}. What else there is to see to is above.", "yellow")
     if findings["all_answered"]:
         return Text(f"All is well: {said}.", "green")
     if away := sum(not backend["healthy"] for backend in findings["backends"]):

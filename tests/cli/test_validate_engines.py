@@ -5,11 +5,11 @@ import asyncio
 from provider_agent.backends.base import AuthRejected, BackendModel, BackendSettings
 from provider_agent.backends.discovery import Catalog, CatalogEntry, Discovery
 from provider_agent.backends.http import EngineHttp
-from provider_agent.cli.validate_engines import engine_problems, unrecognised
+from provider_agent.cli.validate_engines import misnamed, troubles, unrecognised
 from provider_agent.cli.validate_start import Problem
 from tests.fakes.backends import ScriptedBackend
 from tests.fakes.engine import Act, Answer, FakeEngine, html, json_answer
-from tests.fakes.engine_pages import FamilyEngine, transformers
+from tests.fakes.engine_pages import FamilyEngine, llamacpp, openai, transformers
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -19,7 +19,8 @@ async def problems(*settings: BackendSettings) -> list[Problem]:
     async with asyncio.timeout(10), EngineHttp() as http:
         catalog = await Discovery(settings, http, probe_loopback=False).refresh()
         unknown = await unrecognised(settings, catalog, http)
-        return [*await engine_problems(catalog), *(each.problem for each in unknown)]
+        troubled = [each.problem for each in await troubles(catalog)]
+        return [*troubled, *(each.problem for each in unknown), *await misnamed(settings, http)]
 
 
 async def has_answered(url: str) -> bool:
@@ -31,7 +32,7 @@ async def has_answered(url: str) -> bool:
 
 
 async def problems_of(entry: CatalogEntry) -> list[Problem]:
-    return await engine_problems(Catalog((entry,)))
+    return [each.problem for each in await troubles(Catalog((entry,)))]
 
 
 async def of_auto(page: Answer) -> Problem:
@@ -113,6 +114,45 @@ async def test_what_the_engine_says_is_the_reason() -> None:
     assert found.text == (
         "the engine does not accept this agent's credentials; give it the right api_key_env or api_key_file"
     )
+
+
+async def test_an_engine_that_is_there_and_fails_has_answered() -> None:
+    """Its operator need not look for a program that does not run."""
+    async with asyncio.timeout(10), FakeEngine() as engine, EngineHttp() as http:
+        settings = [BackendSettings("vllm", engine.url), BackendSettings("vllm", NOBODY)]
+        engine.pages["/v1/models"] = json_answer({"error": "no"}, status=500)
+        catalog = await Discovery(settings, http, probe_loopback=False).refresh()
+        found = await troubles(catalog)
+
+    assert {each.backend.url: each.answers for each in found} == {engine.url: True, NOBODY: False}
+
+
+async def test_an_engine_without_a_list_of_models_may_be_at_another_address() -> None:
+    """Such as one below a folder, which the address left out."""
+    async with FakeEngine() as engine:
+        engine.pages["/v1/models"] = json_answer({}, status=404)
+        (found,) = await problems(BackendSettings("remote", engine.url))
+
+    assert found.text == (
+        "what answers there has no list of models where an engine of kind remote has it (404); "
+        "correct its url or its kind"
+    )
+
+
+async def test_an_engine_of_another_kind_than_the_settings_say_is_told() -> None:
+    """It works in part: with other slots and endpoints than it has."""
+    async with FamilyEngine(llamacpp()) as engine:
+        (found,) = await problems(BackendSettings("vllm", engine.url, name="den"))
+
+    assert (found.level, found.about) == ("warning", "engine den")
+    assert found.text == 'it answers as llamacpp does, and not as vllm; correct its kind, or make it "auto"'
+
+
+async def test_an_engine_that_nobody_knows_by_its_answers_is_what_the_settings_say() -> None:
+    """A version that answers otherwise, or one behind a proxy; and who calls it openai may have reasons."""
+    async with FamilyEngine(openai()) as unknown, FamilyEngine(llamacpp()) as known:
+        assert await problems(BackendSettings("vllm", unknown.url)) == []
+        assert await problems(BackendSettings("openai", known.url)) == []
 
 
 async def test_an_engine_without_models_and_one_whose_models_are_left_out_differ() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from provider_agent.agent.config import load
 from provider_agent.agent.identity import Identity
-from provider_agent.cli.validate_start import Problem, start_problems
+from provider_agent.cli.validate_start import Problem, coordinator_that_knows, start_problems
 
 
 def problems(folder: Path, more: str = "", url: str = "wss://c.example/v1/agents/connect") -> list[Problem]:
@@ -44,6 +44,18 @@ def test_a_code_file_that_is_missing_matters_while_the_code_is_needed(tmp_path: 
 
     Identity.load_or_create(tmp_path / "identity.key").remember_provider_id("c.example", "prov-1")
     assert problems(tmp_path, missing) == []
+
+
+def test_whether_the_coordinator_has_let_the_agent_in_before_is_told(tmp_path: Path) -> None:
+    """Who moves to another one needs a code again."""
+    file = tmp_path / "agent.toml"
+    file.write_text(
+        f'identity.key_path = "{tmp_path}/identity.key"\n[coordinator]\nurl = "wss://c.example/"\n'
+    )
+    before = coordinator_that_knows(load(file, {}))
+    Identity.load_or_create(tmp_path / "identity.key").remember_provider_id("c.example", "prov-1")
+
+    assert (before, coordinator_that_knows(load(file, {}))) == (None, "c.example")
 
 
 def test_no_code_at_all_is_a_warning(tmp_path: Path) -> None:

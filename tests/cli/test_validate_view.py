@@ -13,7 +13,7 @@ FINDINGS: dict[str, Any] = {
     "file": "agent.toml",
     "variables": ["PROVIDER_AGENT__LOG__LEVEL"],
     "coordinator": "wss://example.org/v1/agents/connect",
-    "identity": {"key_path": "/state/identity.key", "exists": False},
+    "identity": {"key_path": "/state/identity.key", "exists": False, "known_at": None},
     "backends": [
         {
             "name": "ollama",
@@ -32,6 +32,7 @@ FINDINGS: dict[str, Any] = {
             "models": [],
         },
     ],
+    "problems": [],
     "models": [
         {
             "model_id": "a",
@@ -62,6 +63,16 @@ def test_sources_engines_and_offer_are_shown() -> None:
     assert "/state/identity.key (made on first use)" in page
     assert "api/chat chat" in page
     assert "price" not in page
+
+
+@pytest.mark.parametrize(
+    ("known_at", "standing"), [("c.example", "known at c.example"), (None, "new to this coordinator")]
+)
+def test_whether_a_code_is_needed_can_be_seen(known_at: str | None, standing: str) -> None:
+    """Of an identity that was made before."""
+    identity = {**FINDINGS["identity"], "exists": True, "known_at": known_at}
+
+    assert f"/state/identity.key ({standing})" in shown(identity=identity)
 
 
 def test_prices_and_unknown_context_windows_are_shown_as_they_are() -> None:
@@ -131,6 +142,15 @@ def test_an_answer_is_shown_with_its_times() -> None:
     assert "41.3 s" in page
     assert "48.1" in page
     assert "All is well: 2 answered." in page
+
+
+def test_well_is_not_all_while_there_is_something_to_see_to() -> None:
+    """Each model answers, and the agent may not be let in all the same."""
+    problems = [{"level": "warning", "about": "enrolment", "text": "there is no code; set one"}]
+    page = shown(trials=[trial()], all_answered=True, problems=problems)
+
+    assert "All is well" not in page
+    assert "The models are well: 1 answered. What else there is to see to is above." in page
 
 
 def test_what_is_wrong_is_said_once_for_all_that_have_it() -> None:
