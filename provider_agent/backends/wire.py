@@ -5,9 +5,11 @@ future in between. All wires of a client read into one buffer: it is filled and 
 """
 
 import asyncio
+import os
 import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, cast
 
 from provider_agent.backends.framing import Framing, Head, NotHttp
@@ -264,6 +266,8 @@ class Wire(asyncio.BufferedProtocol):
         self._is_connected = False
         self._unsent = _NOTHING  # uvloop raises where a closed connection is written to
         self.silence.stop()
+        if isinstance(error, OSError) and not self._is_leaving and sys.platform != "win32":
+            self._hear_last_words()
         head = self._framing.head
         is_end_of_body = head is not None and not head.has_end and error is None and not self._is_leaving
         if is_end_of_body:
@@ -320,6 +324,22 @@ class Wire(asyncio.BufferedProtocol):
         self._cut = cut
         self._wake()
         self._on_end(cut)
+
+    def _hear_last_words(self) -> None:
+        """A refusal may come before the whole request has gone, and a reset right behind it.
+
+        That ends the writing before anybody reads. asyncio closes the socket only after this; uvloop has
+        read it by then, and closed it.
+        """
+        transport: asyncio.BaseTransport = self.transport
+        if not isinstance(transport, asyncio.Transport):  # it is uvloop's
+            return
+        if transport.get_extra_info("sslcontext") or not _is_readable(transport):
+            return
+        with suppress(OSError):
+            size_bytes = os.readv(transport.get_extra_info("socket").fileno(), [self._buffer])
+            if size_bytes:
+                self.buffer_updated(size_bytes)
 
     def _fall_silent(self) -> None:
         self._end(EngineSilent())

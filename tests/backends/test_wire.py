@@ -1,6 +1,7 @@
 """A wire whose other end is in the test's hand; what only sockets show is in test_http.py."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -248,6 +249,23 @@ async def test_an_answer_to_half_a_request_leaves_no_connection_to_use_again() -
         assert not line.wire.may_become_reusable
         await line.wire.hang_up()
         assert line.lost.is_set()
+
+
+@pytest.mark.parametrize("size_bytes", [10, 1 << 20])
+async def test_a_refusal_before_the_whole_request_is_heard_though_a_reset_follows(size_bytes: int) -> None:
+    """As servers do that have a limit for requests: else it would look like an engine that dies."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        _, wire = await loop.create_connection(lambda: Wire(ReadBuffer()), *listener.getsockname())
+        engine, _ = listener.accept()
+        wire.send(b"HEAD" * 100, bytes(size_bytes))
+        with engine:  # what it has not read makes a reset of its close
+            engine.recv(100)
+            engine.sendall(SIZED + b"abcde")
+        async with asyncio.timeout(LATE_S):
+            head = await wire.answered()
+            assert (head.status, await wire.body(100)) == (200, b"abcde")
+            await wire.hang_up()
 
 
 async def test_a_page_is_read_to_its_limit() -> None:
