@@ -103,6 +103,8 @@ class Framing:
         if status < HTTPStatus.OK:
             if status == HTTPStatus.SWITCHING_PROTOCOLS:
                 raise NotHttp("another protocol, which nobody had asked for")
+            if status < HTTPStatus.CONTINUE:  # it may have a body, which would be the next one's
+                raise NotHttp("a status that there is not")
             self._is_interim = True
             return
         if self.overhead_bytes and sum(map(len, fields)) + sum(map(len, fields.values())) > MAX_HEAD_BYTES:

@@ -108,6 +108,16 @@ def test_another_protocol_is_not_http(data: bytes) -> None:
         Framing().feed(data)
 
 
+@pytest.mark.parametrize("status", [b"000", b"042", b"099"])
+def test_a_status_below_100_is_no_interim_answer(status: bytes) -> None:
+    """It may have a body, which would come before that of the answer, or have no end (field note 28)."""
+    framing = Framing()
+    with pytest.raises(NotHttp):
+        framing.feed(b"HTTP/1.1 " + status + b" Odd\r\nContent-Length: 5\r\n\r\nabcde" + SIZED)
+
+    assert not framing.pieces
+
+
 def test_a_head_has_a_limit() -> None:
     """However it comes."""
     framing = Framing()
