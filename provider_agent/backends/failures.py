@@ -25,6 +25,9 @@ from provider_agent.backends.base import (
 
 MAX_MESSAGE_BYTES: Final = 2048
 _LONGEST_WAIT_S: Final = 3600.0
+_DEEPEST: Final = 8
+"""In so many layers of objects an engine's words may be wrapped: FastAPI around OpenAI's form makes four."""
+
 _CLIENTS_FAULT: Final = range(400, 500)
 _ANY_FAULT: Final = range(400, 600)
 
@@ -152,7 +155,7 @@ def _engines_words(body: bytes) -> str:
     return next(_words_in(value), "")
 
 
-def _words_in(value: object) -> Iterator[str]:
+def _words_in(value: object, layers: int = _DEEPEST) -> Iterator[str]:
     """The message, wherever this engine puts it.
 
     OpenAI and most: `error.message`. Ollama: `error`. Older vLLM and SGLang: `message`.
@@ -160,12 +163,12 @@ def _words_in(value: object) -> Iterator[str]:
     """
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict):
+    elif isinstance(value, dict) and layers:
         for name in ("error", "message", "detail", "msg"):
-            yield from _words_in(value.get(name))
-    elif isinstance(value, list):
+            yield from _words_in(value.get(name), layers - 1)
+    elif isinstance(value, list) and layers:
         for each in value[:8]:
-            yield from _words_in(each)
+            yield from _words_in(each, layers - 1)
 
 
 def _status_in(error: object) -> int | None:

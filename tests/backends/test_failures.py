@@ -69,6 +69,16 @@ def test_the_engines_words_are_kept_for_a_bad_request(body: object) -> None:
     assert of_status(400, body=json.dumps(body).encode(), now=NOW).message == "max_tokens is too large"
 
 
+@pytest.mark.parametrize("unit", ['{"error":', "[", '[{"detail":'])
+def test_words_wrapped_without_end_are_none(unit: str) -> None:
+    """At no depth is it a defect of ours, which would end the job."""
+    ends = unit.replace("{", "}").replace("[", "]").replace('"error":', "").replace('"detail":', "")[::-1]
+    for layers in range(1, 1100):
+        body = unit * layers + '"words"' + ends * layers
+        message = of_status(400, body=b'{"error":%b}' % body.encode(), now=NOW).message
+        assert message in ("words", "the engine refused the request")
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
