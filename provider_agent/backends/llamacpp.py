@@ -22,6 +22,9 @@ from provider_agent.backends.request import CHAT, EMBEDDINGS, MESSAGES, RERANK, 
 
 _DEPENDS_ON_FLAGS: Final = (CHAT, EMBEDDINGS, RERANK)
 _NOT_SERVED: Final = frozenset({404, 405, 501})
+_MOST_LOADED: Final = 16
+"""Of so many models one look asks, each over connections of its own; a router loads 4 by default."""
+
 _UNLOADED: Final = frozenset({"unloaded", "loading", "downloading"})
 
 Props = Mapping[str, Item]
@@ -37,7 +40,7 @@ class LlamaCppBackend(OpenAIBackend):
 
     def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
         super().__init__(http, settings, url=url, name=name)
-        self._refused: Mapping[tuple[str, ...], frozenset[str]] = {}  # by model and server process
+        self._refused: dict[tuple[str, ...], frozenset[str]] = {}  # by model and server process
 
     @classmethod
     def recognises(cls, answers: Answers) -> bool:
@@ -49,27 +52,29 @@ class LlamaCppBackend(OpenAIBackend):
         if props.get("role") != "router":
             told = {text(item, "id"): props for item in listed}
         else:
-            names = [text(item, "id") for item in listed if _is_loaded(item)]
+            names = [text(item, "id") for item in listed if _is_loaded(item)][:_MOST_LOADED]
             pages = await self._ask_all(
                 *(f"/props?model={quote(name, safe='')}&autoload=false" for name in names)
             )
             told = dict(zip(names, map(said_by, pages), strict=True))
         known = {_process(name, props): name for name, props in told.items() if props}
-        self._refused = {
-            key: self._refused[key] if key in self._refused else await self._refuses(name)
-            for key, name in known.items()
-        }
+        new = [key for key in known if key not in self._refused][:_MOST_LOADED]
+        refused = zip(new, await asyncio.gather(*(self._refuses(known[key]) for key in new)), strict=True)
+        found = {key: paths for key, paths in refused if paths is not None}
+        self._refused = {key: paths for key, paths in (self._refused | found).items() if key in known}
         return told
 
-    async def _refuses(self, name: str) -> frozenset[str]:
-        """The endpoints that this model's server has not got. An empty request makes no engine work."""
+    async def _refuses(self, name: str) -> frozenset[str] | None:
+        """The endpoints that this model's server has not got; None if it did not say so in time.
+
+        An empty request makes no engine work.
+        """
         body = msgspec.json.encode({"model": name})
         pages = await asyncio.gather(*(self._ask_or_none(path, body) for path in _DEPENDS_ON_FLAGS))
-        return frozenset(
-            path
-            for path, page in zip(_DEPENDS_ON_FLAGS, pages, strict=True)
-            if page is not None and page.status in _NOT_SERVED
-        )
+        if None in pages:
+            return None
+        answers = zip(_DEPENDS_ON_FLAGS, pages, strict=True)
+        return frozenset(path for path, page in answers if page is not None and page.status in _NOT_SERVED)
 
     def _model(self, item: Item, more: Any) -> BackendModel:
         name = text(item, "id")

@@ -11,6 +11,7 @@ for this machine must not end at somebody's paid account.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -70,8 +71,7 @@ class OllamaBackend(OpenAIBackend):
             raise BackendFailed("the engine's list of models is none")
         own = [item for item in listed if not _is_remote(item)]
         local = list(self._usable(own, "name", "model").values())
-        loaded = await self._loaded()
-        await self._look_at(local)
+        loaded, _ = await asyncio.gather(self._loaded(), self._look_at(local))
         models = [
             replace(
                 self._model(item, self._shown.get(_identity(item), {})),
@@ -106,7 +106,10 @@ class OllamaBackend(OpenAIBackend):
         return None if running is None else frozenset(text(item, "name", "model") for item in running)
 
     async def _look_at(self, local: list[Item]) -> None:
-        """Ask once for the details of each model that the listing did not give; forget those that went."""
+        """Ask once for the details of each model that the listing did not give; forget those that went.
+
+        What did not come in time is asked again at the next look: no model is worth all the others.
+        """
         few = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
         known = {_identity(item): self._shown.get(_identity(item)) for item in local}
 
@@ -114,10 +117,11 @@ class OllamaBackend(OpenAIBackend):
             async with few:
                 known[key] = await self._show(key[0])
 
-        async with asyncio.TaskGroup() as group:
-            for key, shown in tuple(known.items()):
-                if shown is None:
-                    group.create_task(show(key))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.patience_s), asyncio.TaskGroup() as group:
+                for key, shown in tuple(known.items()):
+                    if shown is None:
+                        group.create_task(show(key))
         self._shown = {key: shown for key, shown in known.items() if shown is not None}
 
     async def _show(self, name: str) -> Item | None:

@@ -1,12 +1,16 @@
 """What llama.cpp's server tells; the rest is in the contract of all adapters."""
 
+from typing import Any
+
 import pytest
 
-from provider_agent.backends.base import BackendSettings, Call, EndpointUnsupported
-from provider_agent.backends.http import EngineHttp
+from provider_agent.backends.base import BackendSettings, BackendUnreachable, Call, EndpointUnsupported
+from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.llamacpp import LlamaCppBackend
 from tests.fakes import engine_pages
 from tests.fakes.engine import json_answer
+
+EMBEDDINGS = "/v1/embeddings"
 
 
 async def test_its_slots_are_the_limit() -> None:
@@ -49,6 +53,50 @@ async def test_its_flags_are_asked_once_for_each_server_process() -> None:
 
     assert len(engine.posts) == 6
     assert after.endpoints - before.endpoints == {"/v1/embeddings"}
+
+
+class HttpThatHangs(EngineHttp):
+    """Gets no answer in time from these paths."""
+
+    def __init__(self, *paths: str) -> None:
+        super().__init__()
+        self.paths = set(paths)
+        self.asked: list[str] = []
+
+    async def ask(self, base_url: str, path: str, **options: Any) -> Page:
+        self.asked.append(path)
+        if path in self.paths:
+            raise BackendUnreachable("the engine does not answer in time")
+        return await super().ask(base_url, path, **options)
+
+
+async def test_flags_that_it_did_not_tell_in_time_are_asked_again() -> None:
+    """A busy moment must not decide what a server is good for until it is started anew."""
+    async with (
+        engine_pages.FamilyEngine(engine_pages.llamacpp()) as engine,
+        HttpThatHangs(EMBEDDINGS) as http,
+    ):
+        backend = LlamaCppBackend(http, BackendSettings("llamacpp"), url=engine.url, name="x")
+        (before,) = await backend.list_models()
+        http.paths.clear()
+        (after,) = await backend.list_models()
+
+    assert before.endpoints - after.endpoints == {EMBEDDINGS}
+
+
+@pytest.mark.parametrize("before", [engine_pages.llamacpp(), engine_pages.llamacpp_router()])
+async def test_one_that_claims_thousands_of_loaded_models_is_not_asked_about_all_at_once(
+    before: engine_pages.Pages,
+) -> None:
+    """Each question is a connection; all the models are offered."""
+    listed = [{"id": f"m{number}", "owned_by": "llamacpp"} for number in range(3000)]
+    pages = dict(before) | {"/v1/models": json_answer({"data": listed})}
+    async with engine_pages.FamilyEngine(pages) as engine, HttpThatHangs() as http:
+        backend = LlamaCppBackend(http, BackendSettings("llamacpp"), url=engine.url, name="x")
+        models = await backend.list_models()
+
+    assert len(models) == 3000
+    assert len(http.asked) < 100
 
 
 async def test_a_router_has_models_that_are_loaded_and_others() -> None:

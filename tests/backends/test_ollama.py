@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import pytest
 
@@ -10,7 +11,7 @@ from provider_agent.backends.base import BackendModel, BackendSettings, Call, St
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.ollama import OllamaBackend
 from tests.fakes import engine_pages
-from tests.fakes.engine import Answer, FakeEngine, json_answer, ndjson
+from tests.fakes.engine import Act, Answer, Connection, FakeEngine, Received, json_answer, ndjson
 from tests.fakes.takers import whole
 
 TOKEN = b'{"model":"tiny","message":{"role":"assistant","content":"a"},"done":false}\n'
@@ -202,3 +203,40 @@ async def test_no_models_are_no_models(backend: OllamaBackend, engine: FakeEngin
     engine.pages["/api/tags"] = json_answer({"models": []})
 
     assert await backend.list_models() == ()
+
+
+class OllamaThatHangs(engine_pages.FamilyEngine):
+    """Never tells the details of some models."""
+
+    def __init__(self, *names: str, hangs: str) -> None:
+        listed = [{"name": each, "model": each, "digest": each, "details": {}} for each in names]
+        super().__init__({**engine_pages.ollama(), "/api/tags": json_answer({"models": listed})})
+        self.hangs = hangs
+
+    def answer(self, request: Received, connection: Connection) -> Answer:
+        if request.path == "/api/show" and request.json()["model"] == self.hangs:
+            return json_answer({}, before_headers=Act.SILENCE)
+        return super().answer(request, connection)
+
+
+class HastyOllama(OllamaBackend):
+    """Waits hardly for what it can do without."""
+
+    patience_s: ClassVar[float] = 0.2
+
+
+async def test_a_model_whose_details_do_not_come_costs_no_other_its_place() -> None:
+    """It is offered, too; what came of the others is not asked again."""
+    async with OllamaThatHangs("a", "b", "c", hangs="b") as engine, EngineHttp() as http, asyncio.timeout(5):
+        backend = HastyOllama(http, BackendSettings("ollama"), url=engine.url, name="x")
+        models = await backend.list_models()
+        asked = len(engine.posts)
+        again = await backend.list_models()
+
+    assert [(each.model_id, each.context_window) for each in models] == [
+        ("a", 1024),
+        ("b", None),
+        ("c", 1024),
+    ]
+    assert again == models
+    assert (asked, len(engine.posts)) == (3, 4)
