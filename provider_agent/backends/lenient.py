@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 
 def loads(data: bytes) -> Any:
-    """What can be made of it: control characters, `NaN` and lone surrogates pass.
+    """What can be made of it: control characters, `NaN`, lone surrogates and a byte order mark pass.
 
     Bytes that are no UTF-8 become lone surrogates, too: so nothing that is made of them passes for a name.
 
@@ -16,7 +16,7 @@ def loads(data: bytes) -> Any:
         ValueError: it is no JSON even so, or nested too deeply to be read.
     """
     try:
-        return json.loads(data.decode("utf-8", "surrogateescape"), strict=False)
+        return json.loads(data.decode("utf-8-sig", "surrogateescape"), strict=False)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

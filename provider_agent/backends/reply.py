@@ -1,13 +1,20 @@
 """An engine's answer, pushed through its scanner to whoever takes it; knows no form of answer."""
 
 import asyncio
+import re
 from collections.abc import Callable
+from typing import Final
 
 from provider_agent.backends.base import BackendError, FirstByteTimeout, IdleTimeout, Usage
 from provider_agent.backends.framing import Head
 from provider_agent.backends.keepalive import KeepAlive
 from provider_agent.backends.stream import Scanner
 from provider_agent.backends.wire import EngineSilent, Wire
+
+_UNFIT: Final = re.compile(r"[^ -~]")
+"""Control characters, which no header may hold, and what is no ASCII, such as lone surrogates."""
+
+_LONGEST_TYPE: Final = 256
 
 
 class HttpReply:
@@ -19,8 +26,7 @@ class HttpReply:
 
     def __init__(self, wire: Wire, head: Head, scanner: Scanner, *, idle_s: float) -> None:
         self.http_status = head.status
-        # what is no UTF-8 there would be lone surrogates, which no frame can hold
-        self.content_type = head.text(b"content-type").encode("ascii", "replace").decode()
+        self.content_type = _UNFIT.sub("?", head.text(b"content-type"))[:_LONGEST_TYPE]
         self.is_whole = False
         self._wire = wire
         self._scanner = scanner

@@ -32,6 +32,16 @@ def test_blanks_before_a_document_are_no_answer() -> None:
     assert answer_in([b"\n  ", b"\n {}\n"]) == b"{}\n"
 
 
+def test_a_byte_order_mark_is_no_answer() -> None:
+    """No reader of JSON takes it, nor a reader of the first event's name; elsewhere it is a character."""
+    mark = b"\xef\xbb\xbf"
+
+    assert answer_in([mark + b'{"a":"' + mark + b'"}']) == b'{"a":"' + mark + b'"}'
+    assert answer_in(byte_by_byte(mark + b": ping\n\ndata: 1\n\n")) == b"data: 1\n\n"
+    assert answer_in([b"\xef", b"\xbb{}"]) == b"\xef\xbb{}"
+    assert answer_in([b"\n", mark + b"{}"]) == mark + b"{}"
+
+
 @pytest.mark.parametrize("answer", [b"d", b"data: 1\n\n: ping\n\n", b"{", b"<html>", b"event: x\n"])
 def test_the_first_other_byte_begins_it(answer: bytes) -> None:
     """Also behind a comment in the same read; what follows it is left as it is."""

@@ -12,6 +12,7 @@ from provider_agent.backends.lenient import is_json, loads
         (rb'{"a":"\ud83d"}', {"a": "\ud83d"}, True),
         (b'{"a":"\xff"}', {"a": "\udcff"}, False),
         (b'{"a":"\x01"}', {"a": "\x01"}, False),
+        (b'\xef\xbb\xbf{"a":1}', {"a": 1}, False),
         (b'{"a":Infinity}', {"a": float("inf")}, False),
     ],
 )
