@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final, NoReturn, Self
 
@@ -35,10 +36,12 @@ from provider_agent.backends.wire import EngineSilent, Lost, Wire
 MAX_ERROR_BYTES: Final = 64 * 1024
 ERROR_TIMEOUT_S: Final = 2.0
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
+MAX_PAGE_VALUES: Final = 300_000
+"""Ten thousand models have fewer. To read a page of millions would stop every job for seconds."""
 _SUCCESS: Final = range(200, 300)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Page:
     """An engine's answer to a question about itself. Header names are in lower case."""
 
@@ -46,9 +49,11 @@ class Page:
     headers: Mapping[str, str]
     body: bytes
 
-    @property
+    @cached_property
     def value(self) -> Any:
         """The body's JSON, or None. One odd character in it must not cost the rest."""
+        if _values_at_most(self.body) > MAX_PAGE_VALUES:
+            return None
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -71,7 +76,13 @@ class Page:
     def require_success(self) -> None:
         """Raise the BackendError that anything but a 2xx means."""
         if self.status not in _SUCCESS:
-            raise failures.of_status(self.status, body=self.body, now=datetime.now(UTC))
+            words = self.body if len(self.body) <= MAX_ERROR_BYTES else b""
+            raise failures.of_status(self.status, body=words, now=datetime.now(UTC))
+
+
+def _values_at_most(body: bytes) -> int:
+    """How many there can be in a list or an object: before each, one of these signs stands."""
+    return sum(map(body.count, (b",", b"[", b"{")))
 
 
 class _Client:
@@ -137,7 +148,8 @@ class _Answer:
     _wire: Wire
     _reply: HttpReply
 
-    def __init__(self, client: _Client, key: Key, call: Call) -> None:
+    def __init__(self, client: _Client, key: Key, call: Call, *, must_finish: bool) -> None:
+        self._must_finish = must_finish
         self._client = client
         self._key = key
         self._call = call
@@ -157,6 +169,7 @@ class _Answer:
                 drops_usage=request.drops_usage,
                 choices=request.choices,
                 may_be_list=request.may_be_list,
+                must_finish=self._must_finish,
             )
             self._wire, self._reply = wire, HttpReply(wire, head, scanner, idle_s=call.idle_timeout_s)
         except BaseException:
@@ -186,14 +199,14 @@ class EngineHttp:
             await self._entered.pool.close()
 
     def open(
-        self, base_url: str, call: Call, api_key: str | None = None
+        self, base_url: str, call: Call, api_key: str | None = None, *, must_finish: bool = False
     ) -> AbstractAsyncContextManager[HttpReply]:
         """Send a job's request; entering waits for the headers.
 
         Leaving closes the connection; after a whole answer it may be kept for the next job.
-        Raises BackendError on entering.
+        Raises BackendError on entering. `must_finish`: see `scanner_for`.
         """
-        return _Answer(self._client, (base_url, api_key), call)
+        return _Answer(self._client, (base_url, api_key), call, must_finish=must_finish)
 
     async def ask(
         self,

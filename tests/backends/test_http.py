@@ -1,6 +1,7 @@
 """Real sockets on loopback: what reaches the engine, and when its connection ends."""
 
 import asyncio
+import json
 import resource
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -24,8 +25,9 @@ from provider_agent.backends.base import (
     StreamTruncated,
     Usage,
 )
-from provider_agent.backends.http import EngineHttp, Page
+from provider_agent.backends.http import MAX_PAGE_VALUES, EngineHttp, Page
 from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.frames import MOST_MODELS
 from tests.fakes.engine import (
     DONE,
     Act,
@@ -98,6 +100,17 @@ async def test_a_content_type_that_no_frame_can_hold_costs_no_answer(
 
     assert reply.content_type == "text/event-stream; name=caf?"
     assert relayed == chat_chunk("a", "stop") + DONE
+
+
+async def test_a_content_type_is_short_and_printable(http: EngineHttp, engine: FakeEngine) -> None:
+    """It travels in a frame, and may be put into a header."""
+    odd = "text/event-stream; a=\x00\x1b[31m" + "x" * 50_000
+    engine.will_answer(sse(chat_chunk("a", "stop"), DONE, content_type=odd))
+    async with http.open(engine.url, call()) as reply:
+        await whole(reply)
+
+    assert reply.content_type.startswith("text/event-stream; a=??[31mxx")
+    assert len(reply.content_type) == 256
 
 
 async def test_the_engine_gets_the_routed_model_and_the_key(http: EngineHttp, engine: FakeEngine) -> None:
@@ -529,6 +542,31 @@ async def test_a_page_that_is_no_json_is_none(http: EngineHttp, engine: FakeEngi
 def test_an_odd_character_in_a_page_costs_nothing_else(odd: bytes) -> None:
     """One model with such a name must not take the others off the air."""
     assert Page(200, {}, b'{"data":["' + odd + b'","a"]}').value["data"][1] == "a"
+
+
+@pytest.mark.parametrize("value", [b"{}", b"[]", b"1", b'"\x01"'])
+def test_a_page_of_millions_of_values_is_not_read(value: bytes) -> None:
+    """It would stop every job for seconds, and fill half a gigabyte; a long text does neither."""
+    body = b'{"data":[' + value + (b"," + value) * MAX_PAGE_VALUES + b"]}"
+
+    assert Page(200, {}, body).value is None
+    assert Page(200, {}, b'{"data":"' + b"x" * MAX_PAGE_VALUES + b'"}').value is not None
+
+
+def test_a_page_is_read_once() -> None:
+    """Each family looks at it."""
+    page = Page(200, {}, b'{"data":[]}')
+
+    assert page.value is page.value
+
+
+def test_as_many_models_as_an_agent_offers_are_read() -> None:
+    """In the words of Ollama, which has many for each."""
+    details = {"parent_model": "", "format": "gguf", "family": "llama", "families": ["llama"], "more": "Q4"}
+    model = {"name": "a", "model": "a", "modified_at": "", "size": 1, "digest": "", "details": details}
+    page = Page(200, {}, json.dumps({"models": [model] * MOST_MODELS}).encode())
+
+    assert len(page.value["models"]) == MOST_MODELS
 
 
 def test_a_page_that_is_not_there_is_no_missing_model() -> None:
