@@ -14,6 +14,8 @@ _GIVEN_UP: Final = ("error", "abort")
 
 _FAILED: Final[Mapping[str, str]] = {"message": "the engine gave the answer up"}
 
+_LONGEST_INDEX: Final = 20
+
 _COUNTS: Final = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")
 _CACHED: Final = ("cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -70,7 +72,7 @@ class Facts(msgspec.Struct, frozen=True):
     @property
     def finished_choices(self) -> frozenset[object]:
         """Indices of the choices that end here. LocalAI has sent an empty reason with each token."""
-        return frozenset(str(each.get("index", 0)) for each in self._choices if each.get("finish_reason"))
+        return frozenset(_index(each.get("index", 0)) for each in self._choices if each.get("finish_reason"))
 
     @property
     def _choices(self) -> list[dict[str, Any]]:
@@ -90,6 +92,13 @@ class Facts(msgspec.Struct, frozen=True):
         if self.prompt_eval_count is None and self.eval_count is None:
             return before
         return with_usage(before, {"input_tokens": self.prompt_eval_count, "output_tokens": self.eval_count})
+
+
+def _index(said: object) -> str:
+    """Something short, whatever an engine writes there: it is remembered."""
+    if isinstance(said, str):
+        return said[:_LONGEST_INDEX]
+    return str(said) if isinstance(said, int) and abs(said) <= LARGEST_COUNT else "odd"
 
 
 _decoder = msgspec.json.Decoder(Facts)

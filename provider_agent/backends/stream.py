@@ -15,7 +15,7 @@ import re
 from typing import Final, Protocol
 
 from provider_agent.backends import facts, failures
-from provider_agent.backends.base import BackendFailed, Usage
+from provider_agent.backends.base import BackendFailed, StreamTruncated, Usage
 from provider_agent.backends.blocks import BlockScanner
 from provider_agent.backends.document import DocumentScanner
 from provider_agent.backends.pattern import Pattern, is_plain
@@ -58,7 +58,12 @@ class Scanner(Protocol):
 
 
 def scanner_for(
-    content_type: str, *, drops_usage: bool = False, choices: int = 1, may_be_list: bool = False
+    content_type: str,
+    *,
+    drops_usage: bool = False,
+    choices: int = 1,
+    may_be_list: bool = False,
+    must_finish: bool = False,
 ) -> Scanner:
     """The scanner of a body of that type; raises BackendFailed for a type that no answer has.
 
@@ -67,10 +72,11 @@ def scanner_for(
         drops_usage: the client did not ask for the usage event of a stream.
         choices: how many answers the client asked for.
         may_be_list: one JSON document of this endpoint may be a list.
+        must_finish: of this engine, `[DONE]` without a finish reason is no end.
     """
     match content_type.partition(";")[0].strip().lower():
         case "text/event-stream":
-            return EventScanner(drops_usage=drops_usage, choices=choices)
+            return EventScanner(drops_usage=drops_usage, choices=choices, must_finish=must_finish)
         case "application/x-ndjson" | "application/ndjson" | "application/jsonl":
             return LineScanner()
         case "application/json":
@@ -94,8 +100,9 @@ class EventScanner(BlockScanner):
     _usual_ends = (b"\n\n", b"\r\n\r\n")
     _longest_end_bytes = len(b"\r\n\r\n")
 
-    def __init__(self, *, drops_usage: bool = False, choices: int = 1) -> None:
+    def __init__(self, *, drops_usage: bool = False, choices: int = 1, must_finish: bool = False) -> None:
         super().__init__()
+        self._must_finish = must_finish
         self._drops_usage = drops_usage
         self._choices = choices
         self._finished: frozenset[object] = frozenset()
@@ -161,7 +168,9 @@ class EventScanner(BlockScanner):
         name, payload = (b"", b"[DONE]") if block == _USUAL_DONE else _event_in(block)
         if payload.strip() == b"[DONE]":
             self.ended = True
-            return True
+            if self._must_finish and not self._finished:
+                self._fail(StreamTruncated("the engine broke off its answer, and called it done"))
+            return self._failure is None
         said = facts.read(payload) or facts.make_out(payload)
         if said is not None:
             self.usage = said.usage_after(self.usage)
@@ -171,7 +180,7 @@ class EventScanner(BlockScanner):
             return False
         if said is None:
             return True
-        if said.choices:
+        if said.choices and not self._is_whole():  # nor does an engine that names more make it grow for ever
             self._finished |= said.finished_choices
         self.ended = said.ends_response
         return not (self._drops_usage and said.is_usage_only)

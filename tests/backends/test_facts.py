@@ -110,9 +110,12 @@ def test_odd_choices_finish_nothing(body: bytes) -> None:
     assert said.finished_choices == frozenset()
 
 
-def test_an_index_that_is_no_number_is_still_one_choice() -> None:
-    """It only has to be told from the others."""
-    assert Facts(choices=[{"index": [1], "finish_reason": "stop"}]).finished_choices == {"[1]"}
+@pytest.mark.parametrize("index", ["0", [1], None, "a" * 100_000, 10**300, -1, 0.5])
+def test_an_index_that_is_no_number_is_still_one_choice_and_a_small_one(index: object) -> None:
+    """It only has to be told from the others, and is remembered for as long as the answer lasts."""
+    (finished,) = Facts(choices=[{"index": index, "finish_reason": "stop"}]).finished_choices
+
+    assert len(str(finished)) <= 20
 
 
 def test_an_empty_reason_to_finish_is_none() -> None:

@@ -1,6 +1,7 @@
 """Scanners are fed bytes by hand: no loop, no socket."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -452,6 +453,22 @@ def bodies(draw: st.DrawFn) -> bytes:
     """A stream of events, maybe cut."""
     body = b"".join(draw(st.lists(EVENTS, max_size=8))).replace(b"\n", draw(LINE_ENDS))
     return body[: draw(st.integers(0, len(body)))] if draw(st.booleans()) else body
+
+
+def test_choices_that_nobody_asked_for_are_not_collected() -> None:
+    """An engine may name new ones in each event, without end."""
+    scanner = EventScanner(choices=2)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            index = f'"{number}{"x" * 1000}"'.encode()
+            scanner.feed(b'data: {"choices":[{"index":%b,"finish_reason":"stop"}]}\n\n' % index)
+        grown_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert grown_bytes < 50_000
+    assert scanner.finish() == b""
 
 
 def test_blank_lines_between_events_are_no_part_of_them() -> None:
