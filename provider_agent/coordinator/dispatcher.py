@@ -25,7 +25,7 @@ from provider_agent.coordinator.failures import (
     UNREADABLE,
     failure_of,
 )
-from provider_agent.coordinator.fleet import Fleet, Provider, Session
+from provider_agent.coordinator.fleet import Fleet, Provider, Session, plain_text
 from provider_agent.coordinator.jobs import Job, JobRequest, JobState, make_job_id
 from provider_agent.coordinator.placing import DispatchLimits, Placing
 from provider_agent.coordinator.presence import Presence
@@ -113,13 +113,20 @@ class Dispatcher:
     # --- from the agents' sessions --------------------------------------------------------
 
     def join(
-        self, provider_id: str, session: Session, protocol: int, resume: Resume | None = None
+        self,
+        provider_id: str,
+        session: Session,
+        protocol: int,
+        resume: Resume | None = None,
+        given_name: str = "",
     ) -> tuple[Provider, Resumed | None]:
         """An agent is authenticated, and may want to resume its last session, which ends if it has not yet.
 
-        What it is to be told is decided here. Jobs follow once it has said what it serves.
+        What it is to be told is decided here. Jobs follow once it has said what it serves, and perhaps its
+        name: until then, and without one, it goes by the `given_name`.
         """
-        return self._presence.join(provider_id, session, protocol, resume)
+        newer = Provider(provider_id, session, protocol=protocol, given_name=plain_text(given_name))
+        return self._presence.join(newer, resume)
 
     def part(
         self, provider: Provider, session: Session, *, resumable: bool, was_silent: bool = False

@@ -43,9 +43,10 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The agent is who it says, and may connect."""
+    """The agent is who it says, and may connect; the name is that of the code which let it in."""
 
     provider_id: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +202,7 @@ def is_anybodys(public_key: bytes) -> bool:
 def _verdict(provider: Provider) -> Accepted | Rejected:
     if provider.revoked_at_s is not None:
         return Rejected("revoked", "this coordinator's operator has revoked the agent's key")
-    return Accepted(provider.provider_id)
+    return Accepted(provider.provider_id, provider.name)
 
 
 def _unknown_host(host: str) -> Rejected:

@@ -65,7 +65,8 @@ class Provider:
         session: None while the agent is away.
         session_id: of that session, also when it is over.
         unheard_ids: earlier sessions that the agent names instead if our last welcome never reached it.
-        name: what its operator calls it, fit for a header and a log line.
+        name: what its operator calls it, fit for a header and a log line; else the next, else its id.
+        given_name: what our operator calls it, who has made its enrolment code.
         offers: its models by id, without the rejected ones; those of its last session until it says anew.
         serves: it said in this session what it serves: jobs may be sent.
         max_jobs: how many jobs it takes at once over all models.
@@ -86,6 +87,7 @@ class Provider:
     session_id: str = ""
     unheard_ids: tuple[str, ...] = ()
     name: str = ""
+    given_name: str = ""
     offers: dict[str, ModelOffer] = field(default_factory=dict)
     serves: bool = False
     max_jobs: int = 0
@@ -101,7 +103,7 @@ class Provider:
     gone_at_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.name = self.name or self.provider_id
+        self.name = self.name or self.given_name or self.provider_id
         if self.session is not None:
             self.session_id = self.session.session_id
 
@@ -168,7 +170,7 @@ class Provider:
         self.serves = True
         self.max_jobs = capabilities.limits.max_concurrent_total
         self.max_job_bytes = capabilities.limits.max_job_bytes
-        self.name = plain_text(capabilities.metadata.name) or self.provider_id
+        self.name = plain_text(capabilities.metadata.name) or self.given_name or self.provider_id
         return tuple(rejected)
 
     def take_heartbeat(self, heartbeat: Heartbeat) -> None:
@@ -281,6 +283,12 @@ class Fleet:
 def plain_text(text: str, longest: int = 64) -> str:
     """What a peer calls itself, fit for a header and a terminal: printable ASCII, and not too much of it."""
     return "".join(c if " " <= c <= "~" else "?" for c in text[:longest]).strip()
+
+
+def features_of(offers: Iterable[ModelOffer]) -> tuple[str, ...] | None:
+    """What all of these have that say something of it, sorted; None when none does."""
+    said = [frozenset(offer.features) for offer in offers if offer.features is not None]
+    return tuple(sorted(frozenset.intersection(*said))) if said else None
 
 
 def endpoints_of(offers: Iterable[ModelOffer]) -> tuple[str, ...]:

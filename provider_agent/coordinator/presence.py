@@ -48,11 +48,10 @@ class Presence:
 
     # --- coming ---------------------------------------------------------------------------
 
-    def join(
-        self, provider_id: str, session: Session, protocol: int, resume: Resume | None
-    ) -> tuple[Provider, Resumed | None]:
+    def join(self, newer: Provider, resume: Resume | None) -> tuple[Provider, Resumed | None]:
         """As `Dispatcher.join`."""
-        newer, older = Provider(provider_id, session, protocol=protocol), self._fleet.get(provider_id)
+        provider_id = newer.provider_id
+        older = self._fleet.get(provider_id)
         if older is not None and older.session is not None:
             older.session.end(REPLACED, "replaced by a newer connection of this identity")
         if resume is not None and older is not None and self._is_resumable(older, newer, resume):

@@ -263,7 +263,9 @@ class Session:
     def _accept(self, verdict: Accepted, response: frames.AuthResponse, peer: Peer) -> None:
         self._on_accepted()
         protocol = self._channel.protocol
-        self._provider, resumed = self._dispatcher.join(verdict.provider_id, self, protocol, response.resume)
+        self._provider, resumed = self._dispatcher.join(
+            verdict.provider_id, self, protocol, response.resume, given_name=verdict.name
+        )
         self._channel.post(
             frames.AuthOk(
                 provider_id=verdict.provider_id,

@@ -71,7 +71,7 @@ class Door:
 async def test_a_code_lets_an_agent_in_and_from_then_on_its_key_does() -> None:
     """The ordinary case: the code is needed once."""
     door, signer = await Door().open(), Signer()
-    expected = Accepted(provider_id_of(signer.public_key))
+    expected = Accepted(provider_id_of(signer.public_key), name="den")
 
     assert await door.meet(signer, code=CODE) == expected
     assert await door.meet(signer) == expected

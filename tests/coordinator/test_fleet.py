@@ -114,11 +114,15 @@ def test_new_capabilities_replace_the_old() -> None:
     assert one.offers == {}
 
 
-def test_a_provider_without_a_name_goes_by_its_id() -> None:
+def test_a_provider_without_a_name_goes_by_that_of_its_code_or_by_its_id() -> None:
     """There is always something to call it by in `X-Agent`."""
     one = Provider("p-1", RecordingSession())
 
     assert one.name == "p-1"
+
+    one.given_name = "den"
+    one.take_capabilities(capabilities())
+    assert one.name == "den"
 
     one.take_capabilities(capabilities(name="den-4090"))
 

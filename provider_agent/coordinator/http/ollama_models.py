@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from provider_agent.coordinator.fleet import features_of
 from provider_agent.protocol.frames import ModelOffer
 
 CHAT = "/api/chat"
@@ -94,9 +95,11 @@ def _context(offers: Offers) -> dict[str, int]:
 
 
 def _capabilities(offers: Offers) -> list[str]:
-    """Tools and images are not known here. Whoever can talk does not count as embedding as well."""
+    """Whoever can talk does not count as embedding as well. Clients offer tools and pictures by these."""
     offered = frozenset[str]().union(*(offer.endpoints for offer in offers))
-    return ["embedding"] if offered & ENDPOINTS == {EMBED} else ["completion"]
+    if offered & ENDPOINTS == {EMBED}:
+        return ["embedding"]
+    return ["completion", *(features_of(offers) or ())]
 
 
 def _digest(name: str, offers: Offers) -> str:

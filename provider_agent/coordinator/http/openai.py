@@ -4,7 +4,7 @@ from aiohttp import web
 
 from provider_agent.coordinator.admission import Admission
 from provider_agent.coordinator.dispatcher import Dispatcher
-from provider_agent.coordinator.fleet import endpoints_of
+from provider_agent.coordinator.fleet import endpoints_of, features_of
 from provider_agent.coordinator.http.dialect import OPENAI
 from provider_agent.coordinator.http.errors import error_response
 from provider_agent.coordinator.http.serving import KEEPALIVE_S, Serving, page
@@ -64,4 +64,5 @@ class OpenAIDoor:
             "owned_by": "provider-agent",
             "context_window": min(windows, default=None),
             "endpoints": endpoints_of(offers),
+            "features": features_of(offers),
         }
