@@ -183,7 +183,8 @@ def _short(text: str | None) -> str:
 
 
 _ASK_FOR_A_CODE = (
-    "ask the coordinator's operator for a new enrolment code and set coordinator.enrollment_code"
+    "ask the coordinator's operator for a new enrolment code, and set coordinator.enrollment_code, or put it "
+    "into the file that enrollment_code_file names"
 )
 _REMEDIES = {
     UNKNOWN_IDENTITY: _ASK_FOR_A_CODE,

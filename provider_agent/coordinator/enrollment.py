@@ -147,7 +147,7 @@ class Enrollment:
             return _verdict(await self._store.enroll(public_key, "", int(self._now())))
         if not code:
             return Rejected(
-                "unknown_identity", "this coordinator does not know the agent's key; enrol it with a code"
+                "unknown_identity", "this coordinator does not know the agent's key, and got no code with it"
             )
         wait_s = self._failures.wait_s(remote, self._clock())  # 3
         if wait_s > 0:

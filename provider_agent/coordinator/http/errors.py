@@ -81,7 +81,7 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return translated(error, dialect)
+        return translated(error, dialect, path=request.path)
     except ConnectionError:  # the client left while we wrote to it
         return web.Response(status=_CLIENT_IS_GONE)
     except Exception:
@@ -97,13 +97,15 @@ def hang_up(request: web.Request) -> None:
         request.transport.close()
 
 
-def translated(error: web.HTTPException, dialect: Dialect = OPENAI) -> web.Response:
+def translated(error: web.HTTPException, dialect: Dialect = OPENAI, *, path: str = "/v1/") -> web.Response:
     """What the library would say, in our clients' form."""
     code = _CODES.get(error.status, HTTPStatus(error.status).phrase.lower().replace(" ", "_"))
-    message = (
-        "the request body is too large"
-        if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        else error.reason
-    )
+    message = error.reason
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        message = "the request body is too large"
+    elif error.status == HTTPStatus.NOT_FOUND:
+        is_short = not path.startswith(("/v1/", "/api/"))
+        hint = ": the base URL of OpenAI's clients ends with /v1" if is_short else ""
+        message = f"there is nothing at this path{hint}"
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return error_response(error.status, code, message, dialect=dialect, headers=headers)

@@ -18,6 +18,8 @@ from provider_agent.coordinator.store.base import StoreError
 from provider_agent.protocol.errors import RULES, ErrorCode
 from provider_agent.protocol.frames import JobError
 
+NOTHING = "there is nothing at this path"
+
 
 @asynccontextmanager
 async def server(error: Exception | None, *, after: bytes = b"") -> AsyncIterator[aiohttp.ClientSession]:
@@ -113,6 +115,15 @@ async def test_a_redirect_is_no_error() -> None:
         assert response.status == 302
 
 
+async def test_who_left_v1_out_of_the_base_url_is_told_so() -> None:
+    """It is what a client of OpenAI's API does that gets 404 for everything."""
+    async with server(None) as client, client.get("/chat/completions") as response:
+        error = (await response.json())["error"]
+
+    message = f"{NOTHING}: the base URL of OpenAI's clients ends with /v1"
+    assert (error["code"], error["message"]) == ("not_found", message)
+
+
 @pytest.mark.parametrize("code", list(RULES))
 def test_every_code_has_the_status_of_the_table(code: ErrorCode) -> None:
     """And the headers of its job."""
@@ -126,9 +137,9 @@ def test_every_code_has_the_status_of_the_table(code: ErrorCode) -> None:
     [
         (
             "/v1/messages/none",
-            {"type": "error", "error": {"type": "not_found_error", "message": "Not Found"}},
+            {"type": "error", "error": {"type": "not_found_error", "message": NOTHING}},
         ),
-        ("/api/none", {"error": "Not Found"}),
+        ("/api/none", {"error": NOTHING}),
     ],
 )
 async def test_the_path_decides_about_the_form(path: str, form: object) -> None:
