@@ -97,7 +97,7 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
     async with EngineHttp() as http:
         catalog = await Discovery(settings, http, probe_loopback=config.discovery.enabled).refresh()
         troubled, unknown, other_kinds = await asyncio.gather(
-            troubles(catalog), unrecognised(settings, catalog, http), misnamed(settings, http)
+            troubles(catalog), unrecognised(settings, catalog, http), misnamed(settings, catalog, http)
         )
         problems = [
             *start_problems(config),
@@ -185,6 +185,7 @@ def _models(table: "RoutingTable") -> list[dict[str, Any]]:
             "max_concurrent": offer.max_concurrent,
             "context_window": offer.context_window,
             "warm": offer.warm,
+            "features": offer.features,
             "input_per_1m": offer.input_per_1m,
             "output_per_1m": offer.output_per_1m,
         }

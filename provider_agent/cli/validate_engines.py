@@ -90,22 +90,28 @@ async def troubles(catalog: Catalog) -> list[Troubled]:
     ]
 
 
-async def misnamed(settings: Sequence[BackendSettings], http: EngineHttp) -> list[Problem]:
+async def misnamed(settings: Sequence[BackendSettings], catalog: Catalog, http: EngineHttp) -> list[Problem]:
     """Engines that are known, by their answers, to be of another kind than the settings say.
 
     Who says `openai` takes any engine, and only the settings can say what is paid for.
     """
-    named = [each for each in settings if each.kind not in _NOT_CHECKED]
-    found = await asyncio.gather(*(_other_kind(each, http) for each in named), return_exceptions=True)
+    names = {entry.backend.url: entry.backend.name for entry in catalog.entries}
+    said = {_url_of(each): each for each in settings if each.kind not in _NOT_CHECKED}
+    found = await asyncio.gather(
+        *(_other_kind(each, url, http) for url, each in said.items()), return_exceptions=True
+    )
     return [
-        _warning(each.name or str(each.url), text)
-        for each, text in zip(named, found, strict=True)
+        _warning(names.get(url, url), text)
+        for url, text in zip(said, found, strict=True)
         if isinstance(text, str)
     ]
 
 
-async def _other_kind(settings: BackendSettings, http: EngineHttp) -> str | None:
-    url = normalise(settings.url or FAMILIES[settings.kind].default_url or "")
+def _url_of(settings: BackendSettings) -> str:
+    return normalise(settings.url or FAMILIES[settings.kind].default_url or "")
+
+
+async def _other_kind(settings: BackendSettings, url: str, http: EngineHttp) -> str | None:
     family = await identify(http, url, api_key=settings.api_key, timeout_s=ASK_TIMEOUT_S)
     if family is None or family.kind in {settings.kind, OpenAIBackend.kind}:
         return None

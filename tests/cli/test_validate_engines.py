@@ -20,7 +20,7 @@ async def problems(*settings: BackendSettings) -> list[Problem]:
         catalog = await Discovery(settings, http, probe_loopback=False).refresh()
         unknown = await unrecognised(settings, catalog, http)
         troubled = [each.problem for each in await troubles(catalog)]
-        return [*troubled, *(each.problem for each in unknown), *await misnamed(settings, http)]
+        return [*troubled, *(each.problem for each in unknown), *await misnamed(settings, catalog, http)]
 
 
 async def has_answered(url: str) -> bool:
@@ -142,9 +142,11 @@ async def test_an_engine_without_a_list_of_models_may_be_at_another_address() ->
 async def test_an_engine_of_another_kind_than_the_settings_say_is_told() -> None:
     """It works in part: with other slots and endpoints than it has."""
     async with FamilyEngine(llamacpp()) as engine:
-        (found,) = await problems(BackendSettings("vllm", engine.url, name="den"))
+        (named,) = await problems(BackendSettings("vllm", engine.url, name="den"))
+        (found,) = await problems(BackendSettings("vllm", engine.url))
 
-    assert (found.level, found.about) == ("warning", "engine den")
+    assert (named.level, named.about) == ("warning", "engine den")
+    assert found.about.startswith("engine vllm-")
     assert found.text == 'it answers as llamacpp does, and not as vllm; correct its kind, or make it "auto"'
 
 
