@@ -25,7 +25,7 @@ Wait = Annotated[float, Meta(ge=0.1, le=86_400)]
 
 Kind = Literal[
     "auto", "ollama", "vllm", "llamacpp", "lmstudio", "sglang", "tgi", "localai", "koboldcpp", "jan",
-    "llamafile", "docker", "transformers", "remote", "openai",
+    "llamafile", "docker", "transformers", "mlx", "llamacpp-python", "remote", "openai",
 ]  # fmt: skip
 
 _HIDDEN = frozenset({"enrollment_code", "proxy"})  # a proxy's URL may hold a password

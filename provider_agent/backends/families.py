@@ -1,7 +1,7 @@
 """Which engine families there are, and which of them is behind an address: by its answers, not its port."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -12,9 +12,11 @@ from provider_agent.backends.jan import JanBackend
 from provider_agent.backends.koboldcpp import KoboldCppBackend
 from provider_agent.backends.listing import QUESTIONS, Answers
 from provider_agent.backends.llamacpp import LlamaCppBackend
+from provider_agent.backends.llamacpp_python import LlamaCppPythonBackend
 from provider_agent.backends.llamafile import LlamafileBackend
 from provider_agent.backends.lmstudio import LmStudioBackend
 from provider_agent.backends.localai import LocalAIBackend
+from provider_agent.backends.mlx import MlxBackend
 from provider_agent.backends.ollama import OllamaBackend
 from provider_agent.backends.openai import OpenAIBackend
 from provider_agent.backends.remote import RemoteBackend
@@ -38,6 +40,8 @@ _SPECIAL: Final[tuple[type[OpenAIBackend], ...]] = (
     JanBackend,
     DockerBackend,
     TransformersBackend,
+    MlxBackend,
+    LlamaCppPythonBackend,
     RemoteBackend,
 )
 
@@ -65,6 +69,7 @@ async def identify(
     There are two rounds of questions of at most `timeout_s` each; the second only where the list of models
     does not settle it. With `only_local` somebody else's paid engines are none either, as far as that can
     be told. Where a page did not come in time, it is who it was `before` (a kind) rather than nobody special.
+    One whose work that disturbs is not asked for its models again, as long as it is who it was.
 
     Raises:
         OutOfSockets: not everything could be asked.
@@ -81,6 +86,8 @@ async def identify(
             pass
         return None
 
+    if before is not None and await _is_still(FAMILIES[before], ask):
+        return FAMILIES[before]
     models = await ask("/v1/models")
     if models is None and not short:
         return None
@@ -98,6 +105,16 @@ async def identify(
     if family is None and models is not None and models.status in _KEY_WANTED:
         raise AuthRejected("whoever answers there wants an API key; set api_key_env or api_key_file")
     return family
+
+
+async def _is_still(
+    family: type[OpenAIBackend], ask: Callable[[str], Coroutine[None, None, Page | None]]
+) -> bool:
+    """As far as it is known by a page that may be asked for at any time. None that comes is no news."""
+    if family.known_again_by is None:
+        return False
+    page = await ask(QUESTIONS[family.known_again_by])
+    return page is None or family.recognises(Answers(**{family.known_again_by: page}))
 
 
 def recognise(answers: Answers, *, only_local: bool = False) -> type[OpenAIBackend] | None:

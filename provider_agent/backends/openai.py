@@ -37,6 +37,8 @@ class OpenAIBackend:
         patience_s: with pages that are good to know and not needed. A busy engine may keep one back, and must
             not be taken for dead because of that.
         is_remote: it is somebody else's, who wants money for it: found by nobody, asked last.
+        known_again_by: of `QUESTIONS`, the one that tells that it is still itself, for an engine whose work a
+            question for its models would disturb.
     """
 
     kind: ClassVar[str] = "openai"
@@ -45,6 +47,7 @@ class OpenAIBackend:
     slots: ClassVar[int | None] = None
     patience_s: ClassVar[float] = 1.5
     is_remote: ClassVar[bool] = False
+    known_again_by: ClassVar[str | None] = None
 
     def __init__(self, http: EngineHttp, settings: BackendSettings, *, url: str, name: str) -> None:
         self.name = name

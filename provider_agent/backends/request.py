@@ -1,6 +1,6 @@
 """The few edits of a client's request on its way to an engine (protocol.md, 9); all else stays verbatim."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -85,12 +85,18 @@ def prepare(call: Call) -> EngineRequest:
 
 
 def without(body: bytes, name: str) -> bytes:
-    """The body without one of its members; what is no JSON object stays as it is, for `prepare` to refuse."""
+    """The body without one of its members."""
+    return edited(body, lambda members: members.pop(name, None))
+
+
+def edited(body: bytes, edit: Callable[[dict[str, Raw]], object]) -> bytes:
+    """The body after that edit of its members; what is no JSON object stays, for `prepare` to refuse."""
     try:
         members = _members.decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return body
-    return _encode({each: value for each, value in members.items() if each != name})
+    edit(members)
+    return _encode(members)
 
 
 def _refuse_remote_media(body: bytes, endpoint: str) -> None:

@@ -8,7 +8,7 @@ from provider_agent.simulator.pacing import Pace
 
 Api = Literal[
     "openai", "vllm", "sglang", "llamacpp", "llamacpp-router", "llamafile", "lmstudio", "ollama", "tgi",
-    "localai", "koboldcpp", "jan", "docker", "transformers", "remote",
+    "localai", "koboldcpp", "jan", "docker", "transformers", "mlx", "llamacpp-python", "remote",
 ]  # fmt: skip
 
 

@@ -80,7 +80,7 @@ class Style:
         first_content: the content of a chat's first delta.
         comment: what a stream begins with.
         usage: where a stream counts its tokens: in an event of its own without choices, beside the finish
-            reason, or beside a delta that says nothing.
+            reason, beside a delta that says nothing, or nowhere.
         counts_unasked: also for a client that did not ask.
         has_timings: llama.cpp's, beside the usage.
         is_marked: streams of chat and completions end with `[DONE]`.
@@ -93,7 +93,7 @@ class Style:
     choice_members: Json = field(default_factory=dict)
     first_content: str | None = ""
     comment: bytes = b""
-    usage: Literal["event", "finish", "delta"] = "event"
+    usage: Literal["event", "finish", "delta", "nowhere"] = "event"
     counts_unasked: bool = False
     has_timings: bool = False
     is_marked: bool = True

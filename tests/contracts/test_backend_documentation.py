@@ -26,7 +26,7 @@ def rows(second_head: str) -> dict[str, list[str]]:
     _, _, after = PAGE.partition(f"| kind | {second_head} |")
     lines = after.split("\n\n", maxsplit=1)[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {kind: rest for first, *rest in cells for kind in re.findall("`([a-z]+)`", first)}
+    return {kind: rest for first, *rest in cells for kind in re.findall("`([a-z-]+)`", first)}
 
 
 @pytest.mark.parametrize("second_head", ["usual address", "context window", "tried"])
@@ -37,7 +37,7 @@ def test_each_table_has_each_family_once(second_head: str) -> None:
 
 def test_the_operators_page_has_the_same_addresses() -> None:
     """The short table in agent.md."""
-    lines = re.findall(r"^\| `([a-z]+)` \| [^|]+ \| (?:`(http[^`]+)`|none)", AGENT_PAGE, re.MULTILINE)
+    lines = re.findall(r"^\| `([a-z-]+)` \| [^|]+ \| (?:`(http[^`]+)`|none)", AGENT_PAGE, re.MULTILINE)
 
     assert {kind: url or None for kind, url in lines} == {
         kind: family.default_url for kind, family in FAMILIES.items()

@@ -35,6 +35,10 @@ MODELS: Final[Mapping[str, tuple[BackendModel, ...]]] = {
     "vllm-0.32.0": (VLLM,),
     "vllm-0.32.0-embeddings": (replace(VLLM, endpoints=frozenset({EMBEDDINGS, RERANK}), is_embedding=True),),
     "transformers-5.23.0": (BackendModel("some/tiny", frozenset({CHAT, COMPLETIONS, RESPONSES})),),
+    "mlx-0.32.2": (BackendModel("some/tiny", frozenset({CHAT, COMPLETIONS})),),
+    "llamacpp-python-0.3.36": (
+        BackendModel("tiny", frozenset({CHAT, COMPLETIONS}), max_concurrent=1, is_loaded=True),
+    ),
     "llamacpp-11434": (LLAMACPP,),
     "llamacpp-11434-embeddings": (replace(LLAMACPP, endpoints=WRITES | {EMBEDDINGS}),),
     "llamacpp-11434-reranking": (replace(LLAMACPP, endpoints=WRITES | {EMBEDDINGS, RERANK}),),
@@ -58,10 +62,21 @@ ODD: Final = {
     ("transformers-5.23.0", "bad value"): "backend_error",
     ("transformers-5.23.0", "bad parameter"): "backend_error",
     ("transformers-5.23.0", "nothing"): "backend_error",
+    ("llamacpp-python-0.3.36", "bad value"): "backend_error",
+    ("llamacpp-python-0.3.36", "bad parameter"): "backend_error",
+    ("llamacpp-python-0.3.36", "bad schema"): "backend_error",
+    ("llamacpp-python-0.3.36", "nothing"): "backend_error",
+    ("llamacpp-python-0.3.36", "no JSON"): "backend_error",
     ("llamacpp-11434-router", "wrong model"): "bad_request",
     ("llamacpp-11434-embeddings", "too long"): "backend_error",
 }
 """Where an engine's status says something else: 500 to what it does not like, 400 of a router."""
+
+TELL_NO_FINGERPRINT: Final = {"transformers", "mlx", "llamacpp-python"}
+ANSWER_NOTHING: Final = {"llamacpp-python"}
+"""They have an answer to `{}`, too."""
+
+COUNT_NO_STREAMS: Final = {"llamacpp-python"}
 
 recordings = pytest.mark.parametrize("recording", RECORDINGS, ids=str)
 
@@ -93,12 +108,12 @@ async def test_its_models_are_what_they_were(recording: Recording) -> None:
 
 @recordings
 async def test_what_is_served_has_a_fingerprint_where_the_engine_tells(recording: Recording) -> None:
-    """Of all but `transformers serve`, and a router's model that is not loaded."""
+    """And a router's model that is not loaded has none."""
     async with RecordedEngine(recording) as engine, EngineHttp() as http:
         backend = FAMILIES[recording.kind](http, BackendSettings(recording.kind), url=engine.url, name="x")
         told = {model.model_id for model in await backend.list_models() if model.fingerprint}
 
-    assert told == ({recording.model} if recording.kind != "transformers" else set())
+    assert told == ({recording.model} if recording.kind not in TELL_NO_FINGERPRINT else set())
 
 
 @recordings
@@ -112,7 +127,8 @@ def test_each_refusal_has_its_code(recording: Recording) -> None:
     names = {name: name.removesuffix(" streamed") for name in told}
 
     assert told == {name: ODD.get((recording.name, what)) or CODES[what] for name, what in names.items()}
-    assert {"nothing", "no JSON", "no such endpoint"} <= told.keys()
+    assert {"no JSON", "no such endpoint"} <= told.keys()
+    assert ("nothing" in told) == (recording.kind not in ANSWER_NOTHING)
 
 
 @recordings
@@ -147,6 +163,9 @@ def test_a_prompt_counts_the_same_streamed_or_not(recording: Recording) -> None:
         if streamed.name == name or name.startswith(("bad", "wrong", "two")) or not streamed.is_success:
             continue
         counted, again = streamed.usage, recording.exchange(name).usage
+        if recording.kind in COUNT_NO_STREAMS:
+            assert counted.input_tokens is None, name
+            continue
         assert counted.input_tokens == again.input_tokens is not None, name
         assert min(counted.output_tokens or 0, again.output_tokens or 0) > 0, name
 

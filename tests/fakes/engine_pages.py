@@ -1,8 +1,8 @@
 """What each engine family says of itself, with one model, `tiny`.
 
-Those of llama.cpp, vLLM and `transformers serve` are written after what these answered, and shortened; whole
-recordings are in `recordings.py`. The others are written after the engines' sources and documentation.
-`docs/engines.md` says so for each.
+Those of llama.cpp, llama-cpp-python, vLLM, `transformers serve` and mlx_lm.server are written after what
+these answered, and shortened; whole recordings are in `recordings.py`. The others are written after the
+engines' sources and documentation. `docs/engines.md` says so for each.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ Pages = Mapping[str, Answer]
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 OLLAMA_DETAILS = {"parent_model": "", "format": "gguf", "family": "llama", "families": None}
-TELL_NO_CONTEXT = frozenset({"jan", "llamafile", "transformers"})
+TELL_NO_CONTEXT = frozenset({"jan", "llamafile", "transformers", "mlx", "llamacpp-python"})
 
 
 def openapi(*paths: str, title: str = "FastAPI") -> Answer:
@@ -209,6 +209,28 @@ def transformers() -> Pages:
     }
 
 
+def mlx() -> Pages:
+    card = {"id": "tiny", "object": "model", "created": 1}
+    server = {"Server": "BaseHTTP/0.6 Python/3.11.7"}
+    return {
+        "/v1/models": json_answer({"object": "list", "data": [card]}, headers=server),
+        "/health": json_answer({"status": "ok"}, headers=server),
+    }
+
+
+def llamacpp_python(*, embeds: object = None) -> Pages:
+    """With `--embedding True` it has vectors: one for each token, of a model that was not made to embed."""
+    message = "Llama model must be created with embedding=True to call this method"
+    error = {"message": message, "type": "internal_server_error", "param": None, "code": None}
+    vectors = {"object": "list", "data": [{"object": "embedding", "embedding": embeds, "index": 0}]}
+    served = (COMPLETIONS, EMBEDDINGS, CHAT, "/v1/models", "/extras/tokenize")
+    return {
+        "/v1/models": models_page("tiny", owned_by="me", permissions=[]),
+        "/openapi.json": openapi(*served, title="\N{LLAMA} llama.cpp Python API"),
+        EMBEDDINGS: json_answer({"error": error}, 500) if embeds is None else json_answer(vectors),
+    }
+
+
 def remote() -> Pages:
     """As OpenRouter lists, which names no owner."""
     pricing = {"prompt": "0.0000001", "completion": "0.0000004"}
@@ -242,6 +264,8 @@ FAMILIES: Mapping[str, Callable[[], Pages]] = {
     "llamafile": llamafile,
     "docker": docker,
     "transformers": transformers,
+    "mlx": mlx,
+    "llamacpp-python": llamacpp_python,
     "remote": remote,
     "openai": openai,
 }

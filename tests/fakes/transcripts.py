@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Final
 
 from provider_agent.backends.base import Usage
@@ -649,7 +650,8 @@ def _recorded(recording: Recording, exchange: Exchange) -> Transcript:
         wants.pop("n", None)
     events = exchange.body.decode().split("\n\n")
     error = next((each for each in events if each.startswith('data: {"error"')), None)
-    relayed = "\n\n".join(each for each in events if not re.search(r'"choices":\[\],.*"usage":\{', each))
+    begun = dropwhile(lambda each: each.startswith(":"), events)  # signs of life are not for the client
+    relayed = "\n\n".join(each for each in begun if not re.search(r'"choices": ?\[\],.*"usage": ?\{', each))
     return Transcript(
         recording.kind,
         f"{recording.name} {exchange.name}",

@@ -92,9 +92,11 @@ def test_usage_comes_where_the_family_puts_it() -> None:
     task = Task(model="a", prompt="")
     (beside,) = last_events(ChatForm(task, "1", 0, Style(usage="finish", counts_unasked=True)))
     _, after = last_events(ChatForm(task, "1", 0, Style(usage="delta", counts_unasked=True)))
+    (nowhere,) = last_events(ChatForm(task, "1", 0, Style(usage="nowhere", counts_unasked=True)))
 
     assert beside["usage"] == after["usage"] == USAGE
     assert after["choices"]
+    assert "usage" not in nowhere
 
 
 def test_a_family_adds_members_of_its_own() -> None:

@@ -5,9 +5,15 @@ from collections.abc import Mapping
 from provider_agent.backends.request import CHAT, COMPLETIONS, EMBEDDINGS
 from provider_agent.simulator.dialects.base import Dialect, listing
 from provider_agent.simulator.dialects.desktops import DOCKER, JAN, LMSTUDIO, LOCALAI
-from provider_agent.simulator.dialects.llamacpp import KOBOLDCPP, LLAMACPP, LLAMACPP_ROUTER, LLAMAFILE
+from provider_agent.simulator.dialects.llamacpp import (
+    KOBOLDCPP,
+    LLAMACPP,
+    LLAMACPP_PYTHON,
+    LLAMACPP_ROUTER,
+    LLAMAFILE,
+)
 from provider_agent.simulator.dialects.ollama import OLLAMA
-from provider_agent.simulator.dialects.servers import SGLANG, TGI, TRANSFORMERS, VLLM
+from provider_agent.simulator.dialects.servers import MLX, SGLANG, TGI, TRANSFORMERS, VLLM
 from provider_agent.simulator.style import Style
 
 _BASIC = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
@@ -50,5 +56,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "jan": JAN,
     "docker": DOCKER,
     "transformers": TRANSFORMERS,
+    "mlx": MLX,
+    "llamacpp-python": LLAMACPP_PYTHON,
     "remote": REMOTE,
 }

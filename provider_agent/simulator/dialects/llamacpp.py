@@ -1,10 +1,10 @@
-"""The dialects of llama.cpp's server, alone and as a router, and of llamafile and KoboldCpp."""
+"""The dialects of llama.cpp's server, alone and as a router, llama-cpp-python, llamafile and KoboldCpp."""
 
 from dataclasses import replace
 from typing import Any
 
 from provider_agent.backends.request import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RERANK, RESPONSES
-from provider_agent.simulator.dialects.base import Dialect, View, fixed, listing
+from provider_agent.simulator.dialects.base import Dialect, View, described, fixed, listing
 from provider_agent.simulator.style import Json, Style, koboldcpp_error, llamacpp_error
 
 _BASIC = frozenset({CHAT, COMPLETIONS, EMBEDDINGS})
@@ -91,6 +91,20 @@ LLAMACPP_ROUTER = replace(
     takes_any_model=False,
     loads="on demand",
 )
+
+_PYTHON_PATHS = (CHAT, COMPLETIONS, EMBEDDINGS, "/v1/models", "/extras/tokenize", "/extras/detokenize")
+
+LLAMACPP_PYTHON = Dialect(
+    endpoints=_BASIC,
+    pages={
+        "/v1/models": listing("me", more={"permissions": []}),
+        "/openapi.json": described(*_PYTHON_PATHS, title="\N{LLAMA} llama.cpp Python API"),
+    },
+    style=Style(first_content=None, usage="nowhere"),
+    server="uvicorn",
+    takes_any_model=True,
+)
+"""Of the real one a stream is broken off by the next request; here that one waits."""
 
 LLAMAFILE = Dialect(
     endpoints=_BASIC,

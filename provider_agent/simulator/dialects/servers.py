@@ -1,4 +1,4 @@
-"""The dialects of vLLM, SGLang, TGI and `transformers serve`."""
+"""The dialects of vLLM, SGLang, TGI, `transformers serve` and mlx_lm.server."""
 
 from typing import Any
 
@@ -115,3 +115,17 @@ TRANSFORMERS = Dialect(
     loads="on demand",
     keep_s=300.0,
 )
+
+MLX = Dialect(
+    endpoints=frozenset({CHAT, COMPLETIONS}),
+    pages={"/v1/models": listing(None)},
+    style=Style(
+        members={"system_fingerprint": "0.32.2-simulated"},
+        comment=b": keepalive 4/5\n\n: keepalive 5/5\n\n",
+        error=text_error,
+        event_error=text_error,
+    ),
+    server="BaseHTTP/0.6 Python/3.11.7",
+    loads="on demand",
+)
+"""Its list does not say what is in memory. When it breaks, it closes the connection, and reports nothing."""

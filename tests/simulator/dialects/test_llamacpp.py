@@ -1,6 +1,6 @@
 """What llama.cpp's server and those built on it tell of themselves."""
 
-from provider_agent.simulator.dialects.llamacpp import KOBOLDCPP, LLAMACPP, LLAMACPP_ROUTER
+from provider_agent.simulator.dialects.llamacpp import KOBOLDCPP, LLAMACPP, LLAMACPP_PYTHON, LLAMACPP_ROUTER
 from tests.simulator.dialects.test_base import view
 
 
@@ -47,3 +47,13 @@ def test_koboldcpp_imitates_ollama() -> None:
     assert (tag["name"], tag["details"]["family"]) == ("koboldcpp", "koboldcpp")
     assert KOBOLDCPP.pages["/api/extra/true_max_context_length"](view(), {}) == {"value": 2048}
     assert KOBOLDCPP.pages["/api/extra/version"](view(), {})["llm"] is True
+
+
+def test_llamacpp_python_calls_itself_by_its_name() -> None:
+    """In its description; its models are "mine", says each."""
+    (card,) = LLAMACPP_PYTHON.pages["/v1/models"](view(), {})["data"]
+
+    assert LLAMACPP_PYTHON.pages["/openapi.json"](view(), {})["info"]["title"].endswith(
+        "llama.cpp Python API"
+    )
+    assert card["owned_by"] == "me"

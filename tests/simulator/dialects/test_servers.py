@@ -1,6 +1,6 @@
-"""What vLLM, SGLang, TGI and `transformers serve` tell of themselves."""
+"""What vLLM, SGLang, TGI, `transformers serve` and mlx_lm.server tell of themselves."""
 
-from provider_agent.simulator.dialects.servers import SGLANG, TGI, TRANSFORMERS, VLLM
+from provider_agent.simulator.dialects.servers import MLX, SGLANG, TGI, TRANSFORMERS, VLLM
 from tests.simulator.dialects.test_base import view
 
 
@@ -31,3 +31,11 @@ def test_python_servers_describe_their_endpoints() -> None:
     """All that they have."""
     for dialect in (VLLM, SGLANG, TRANSFORMERS):
         assert dialect.pages["/openapi.json"](view(), {})["paths"].keys() >= dialect.endpoints
+
+
+def test_mlx_tells_of_a_model_no_more_than_its_name() -> None:
+    """And of itself no more than which HTTP server it is."""
+    (card,) = MLX.pages["/v1/models"](view(), {})["data"]
+
+    assert card.keys() == {"id", "object", "created"}
+    assert (MLX.server or "").startswith("BaseHTTP/")
