@@ -128,6 +128,7 @@ class RoutingTable:
             output_per_1m=output_per_1m,
             fingerprint=routes[0].model.fingerprint,
             warm=_is_warm(route for route in routes if route.key not in self._open_keys),
+            features=_features(routes),
         )
 
     def routes(self, model_id: str, endpoint: str) -> tuple[Route, ...] | Refusal:
@@ -210,6 +211,12 @@ def _is_warm(routes: Iterable[Route]) -> bool | None:
     """Whether one of them has the model in memory; None when none has, and none says that it has not."""
     said = {route.model.is_loaded for route in routes}
     return True if True in said else False if False in said else None
+
+
+def _features(routes: Iterable[Route]) -> tuple[str, ...] | None:
+    """What all of them have that say something of it: whoever gets the job can do this."""
+    said = [route.model.features for route in routes if route.model.features is not None]
+    return tuple(sorted(frozenset.intersection(*said))) if said else None
 
 
 def _matches(name: str, globs: Iterable[str]) -> bool:

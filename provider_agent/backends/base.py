@@ -64,6 +64,7 @@ class BackendModel:
         fingerprint: what is really served (`sha256:…`), when the engine says.
         is_embedding: it embeds and does not chat.
         is_loaded: it is in memory, so that a job need not wait for it; None when the engine does not say.
+        features: what it can do beside text, as `features()` gives it; None when the engine does not say.
     """
 
     model_id: str
@@ -73,6 +74,7 @@ class BackendModel:
     fingerprint: str | None = None
     is_embedding: bool = False
     is_loaded: bool | None = None
+    features: frozenset[str] | None = None
 
 
 class Call(NamedTuple):

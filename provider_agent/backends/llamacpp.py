@@ -14,6 +14,7 @@ from urllib.parse import quote
 import msgspec
 
 from provider_agent.backends.base import BackendModel, BackendSettings
+from provider_agent.backends.features import features
 from provider_agent.backends.fingerprint import fingerprint
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, below, positive, said_by, text
@@ -94,6 +95,10 @@ class LlamaCppBackend(OpenAIBackend):
             ),
             is_embedding=CHAT not in endpoints and EMBEDDINGS in endpoints,
             is_loaded=_is_loaded(item),
+            features=features(
+                tools=below(props, "chat_template_caps").get("supports_tools"),
+                **{each: below(props, "modalities").get(each) for each in ("vision", "audio")},
+            ),
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from provider_agent.backends.base import BackendModel
+from provider_agent.backends.features import features, listed
 from provider_agent.backends.fingerprint import fingerprint
 from provider_agent.backends.listing import Answers, Item, below, items, positive, text
 from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
@@ -52,5 +53,9 @@ class LmStudioBackend(OpenAIBackend):
                 context_window=context_window if details.get("quantization") else None,
             ),
             is_embedding=details.get("type") == "embeddings",
+            features=features(
+                vision=details["type"] == "vlm" if "type" in details else None,
+                **listed(details.get("capabilities"), tools="tool_use"),
+            ),
             is_loaded=details["state"] == "loaded" if "state" in details else None,
         )

@@ -20,10 +20,13 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from provider_agent.backends.base import BackendError, BackendFailed, BackendModel, BackendSettings
+from provider_agent.backends.features import features, listed
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, items, positive, text
 from provider_agent.backends.openai import ENDPOINTS, OpenAIBackend
 from provider_agent.backends.request import MESSAGES, OLLAMA_CHAT, OLLAMA_EMBED, OLLAMA_GENERATE, RESPONSES
+
+_FEATURES: Final = ("tools", "vision", "audio", "thinking")
 
 _QUESTIONS_AT_ONCE: Final = 8
 
@@ -143,6 +146,7 @@ class OllamaBackend(OpenAIBackend):
             max_concurrent=self._slots_untold,
             fingerprint=f"sha256:{digest}" if digest else None,
             is_embedding="embedding" in capabilities and "completion" not in capabilities,
+            features=features(**listed(said, **{each: each for each in _FEATURES})),
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from provider_agent.backends.base import BackendModel, BackendSettings
+from provider_agent.backends.features import features, listed
 from provider_agent.backends.http import EngineHttp
 from provider_agent.backends.listing import Answers, Item, below, items, positive
 from provider_agent.backends.openai import OpenAIBackend
@@ -58,7 +59,24 @@ class RemoteBackend(OpenAIBackend):
             context_window=model.context_window
             or positive(below(item, "model_spec"), "availableContextTokens"),
             is_embedding=EMBEDDINGS in endpoints and CHAT not in endpoints,
+            features=_features(item),
         )
+
+
+def _features(item: Item) -> frozenset[str] | None:
+    """As OpenRouter says it, or as Venice does."""
+    known = below(below(item, "model_spec"), "capabilities")
+    if known:
+        words = {
+            "tools": "supportsFunctionCalling",
+            "vision": "supportsVision",
+            "thinking": "supportsReasoning",
+        }
+        return features(**{feature: known.get(word) for feature, word in words.items()})
+    return features(
+        **listed(item.get("supported_parameters"), tools="tools", thinking="reasoning"),
+        **listed(below(item, "architecture").get("input_modalities"), vision="image", audio="audio"),
+    )
 
 
 def _endpoints(item: Item, otherwise: frozenset[str]) -> frozenset[str]:

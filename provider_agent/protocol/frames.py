@@ -145,6 +145,7 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         warm: it is in memory, so that a job need not wait for it to load; None when that is not known.
+        features: of `tools`, `vision`, `audio` and `thinking` what it can do; None when that is not known.
     """
 
     model_id: Name
@@ -156,6 +157,7 @@ class ModelOffer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoints: tuple[str, ...] = ("/v1/chat/completions",)
     fingerprint: str | None = None
     warm: bool | None = None
+    features: tuple[str, ...] | None = None
 
 
 class UnreadableOffer(ModelOffer, frozen=True, kw_only=True):

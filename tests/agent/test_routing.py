@@ -191,6 +191,16 @@ def test_an_offer_of_several_engines_promises_what_each_of_them_keeps() -> None:
     assert (offer.context_window, offer.fingerprint, offer.backend) == (4096, "sha256:a", "vllm")
 
 
+def test_an_offer_promises_what_all_its_engines_can_do() -> None:
+    """Those that tell; none that tells is not the same as nothing."""
+    first, second, silent = (ScriptedBackend(name=name) for name in "abc")
+    for backend, features in ((first, {"tools", "vision"}), (second, {"tools"})):
+        backend.models = (BackendModel("m", frozenset({CHAT}), features=frozenset(features)),)
+
+    assert table(first, second, silent).offers[0].features == ("tools",)
+    assert table(silent).offers[0].features is None
+
+
 def test_the_operators_limit_on_a_model_is_what_is_offered() -> None:
     """However many slots its engines have."""
     backend = ScriptedBackend(models=("big:70b", "small:1b"), max_concurrent=4)

@@ -22,6 +22,19 @@ async def test_its_slots_are_the_limit() -> None:
     assert (model.max_concurrent, model.context_window) == (4, 1024)
 
 
+async def test_what_a_model_can_do_beside_text_is_told() -> None:
+    """By its chat template, and its projector; older builds tell neither."""
+    said = {"chat_template_caps": {"supports_tools": True}, "modalities": {"vision": True, "audio": False}}
+    told = [
+        (await engine_pages.models_of("llamacpp", {**engine_pages.llamacpp(), "/props": json_answer(props)}))[
+            0
+        ]
+        for props in (said, {"modalities": 7})
+    ]
+
+    assert [model.features for model in told] == [frozenset({"tools", "vision"}), None]
+
+
 @pytest.mark.parametrize(
     ("embeds", "chats", "served"),
     [

@@ -39,6 +39,25 @@ async def test_a_loaded_model_has_the_slots_and_context_that_it_was_loaded_with(
     assert (older.max_concurrent, said.max_concurrent) == (1, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "capabilities", "features"),
+    [
+        ("llm", ["tool_use"], {"tools"}),
+        ("vlm", [], {"vision"}),
+        ("llm", None, set()),
+    ],
+)
+async def test_what_a_model_can_do_beside_text_is_told(
+    kind: str, capabilities: list[str] | None, features: set[str]
+) -> None:
+    """It sees by its type, and calls functions by a word of its own."""
+    details = {"id": "tiny", "type": kind, "state": "loaded", "capabilities": capabilities}
+    pages = {**engine_pages.lmstudio(), "/api/v0/models": json_answer({"data": [details]})}
+    (model,) = await engine_pages.models_of("lmstudio", pages)
+
+    assert model.features == frozenset(features)
+
+
 async def test_another_quantisation_is_another_model() -> None:
     """Of the same name."""
     pages = engine_pages.lmstudio()

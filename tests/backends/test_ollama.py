@@ -48,6 +48,13 @@ async def test_a_model_is_told_with_digest_and_context(backend: OllamaBackend) -
     assert model.endpoints >= {"/v1/chat/completions", "/api/chat", "/api/generate", "/api/embed"}
 
 
+async def test_what_a_model_can_do_beside_text_is_told(backend: OllamaBackend) -> None:
+    """In the same words."""
+    (model,) = await backend.list_models()
+
+    assert model.features == frozenset({"tools"})
+
+
 @pytest.mark.parametrize("capabilities", [7, True, "embedding", {"embedding": 1}])
 async def test_capabilities_that_are_no_list_say_nothing(
     backend: OllamaBackend, engine: FakeEngine, capabilities: object
@@ -56,7 +63,8 @@ async def test_capabilities_that_are_no_list_say_nothing(
     listed = [{"name": "tiny", "details": {}, "capabilities": capabilities}]
     engine.pages["/api/tags"] = json_answer({"models": listed})
 
-    assert [model.is_embedding for model in await backend.list_models()] == [False]
+    told = [(model.is_embedding, model.features) for model in await backend.list_models()]
+    assert told == [(False, None)]
 
 
 @pytest.mark.parametrize("endpoint", ["/api/chat", "/api/generate"])

@@ -62,6 +62,33 @@ async def test_a_model_for_images_is_not_offered(said: dict[str, object]) -> Non
     assert await engine_pages.models_of("remote", pages) == ()
 
 
+@pytest.mark.parametrize(
+    ("said", "features"),
+    [
+        ({}, None),
+        (
+            {
+                "architecture": {"input_modalities": ["text", "image"]},
+                "supported_parameters": ["tools", "seed"],
+            },
+            frozenset({"tools", "vision"}),
+        ),
+        (
+            {"model_spec": {"capabilities": {"supportsVision": False, "supportsReasoning": True}}},
+            frozenset({"thinking"}),
+        ),
+    ],
+)
+async def test_what_a_model_can_do_beside_text_is_told(
+    said: dict[str, object], features: frozenset[str] | None
+) -> None:
+    """As OpenRouter lists it, or Venice."""
+    pages = {"/v1/models": json_answer({"data": [{"id": "tiny", **said}]})}
+    (model,) = await engine_pages.models_of("remote", pages)
+
+    assert model.features == features
+
+
 async def test_venice_tells_its_context_in_its_own_way() -> None:
     """Below `model_spec`."""
     spec = {"availableContextTokens": 131072, "pricing": {"input": {"usd": 0.15}}}

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider_agent.coordinator.departed import RETURN_S
-from provider_agent.coordinator.fleet import STREAM_IDS, Fleet, Provider, Slot, endpoints_of, plain_text
+from provider_agent.coordinator.fleet import (
+    STREAM_IDS,
+    Fleet,
+    Provider,
+    Slot,
+    endpoints_of,
+    features_of,
+    plain_text,
+)
 from provider_agent.protocol.frames import Heartbeat, RejectedModel, UnreadableOffer
 from tests.fakes.agents import CHAT, EMBEDDINGS, RecordingSession, capabilities, offer
 from tests.fakes.clocks import ManualClock
@@ -262,6 +270,15 @@ def test_an_older_session_cannot_remove_the_newer_one() -> None:
     assert newer is fleet.get("a")
     assert fleet.remove(newer)
     assert fleet.providers == ()
+
+
+def test_features_of_several_offers_are_those_that_all_have_who_tell() -> None:
+    """Whoever gets the job can do it; None where nobody tells, which is not the same as nothing."""
+    two = [offer("m", features=each) for each in (("vision", "tools"), ("tools",))]
+
+    assert features_of([*two, offer("m")]) == ("tools",)
+    assert features_of([offer("m")]) is None
+    assert features_of([offer("m", features=())]) == ()
 
 
 def test_endpoints_of_several_offers_are_named_once() -> None:

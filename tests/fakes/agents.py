@@ -63,6 +63,7 @@ def offer(
     window: int | None = None,
     fingerprint: str | None = None,
     warm: bool | None = None,
+    features: tuple[str, ...] | None = None,
 ) -> ModelOffer:
     return ModelOffer(
         model_id=model_id,
@@ -74,6 +75,7 @@ def offer(
         context_window=window,
         fingerprint=fingerprint,
         warm=warm,
+        features=features,
     )
 
 

@@ -36,6 +36,7 @@ OFFER = f.ModelOffer(
     endpoints=("/v1/chat/completions", "/api/chat"),
     fingerprint="sha256:00",
     warm=True,
+    features=("tools", "vision"),
 )
 
 EXAMPLES = [
@@ -115,7 +116,8 @@ EXAMPLES = [
         ),
         b'{"type":"capabilities","models":[{"model_id":"llama3.2:3b","backend":"ollama","max_concurrent":4,'
         b'"input_per_1m":0,"output_per_1m":7,"context_window":131072,'
-        b'"endpoints":["/v1/chat/completions","/api/chat"],"fingerprint":"sha256:00","warm":true}],'
+        b'"endpoints":["/v1/chat/completions","/api/chat"],"fingerprint":"sha256:00","warm":true,'
+        b'"features":["tools","vision"]}],'
         b'"limits":{"max_concurrent_total":8,"max_tokens_per_minute":null,"max_job_bytes":33554432},'
         b'"metadata":{"agent_version":"1.0.0","name":"den","labels":{"gpu":"4090"}},'
         b'"revision":7,"catalog_fingerprint":"sha256:11"}',

@@ -74,6 +74,13 @@ def test_a_model_that_only_embeds_is_shown_as_such() -> None:
     assert shown((offer("m", endpoints=("/v1/embeddings", "/api/embed")),))["capabilities"] == ["embedding"]
 
 
+def test_what_a_model_can_do_beside_text_is_shown() -> None:
+    """Clients offer tools and pictures by that; only what each agent that tells of it has is promised."""
+    offers = (native(features=("tools", "vision")), native(features=("tools",)), native())
+
+    assert shown(offers)["capabilities"] == ["completion", "tools"]
+
+
 @pytest.mark.parametrize(("warm", "count"), [(None, 0), (False, 0), (True, 1)])
 def test_a_model_runs_if_an_agent_says_so(warm: bool | None, count: int) -> None:
     """Silence is no yes."""
