@@ -191,8 +191,7 @@ _REMEDIES = {
     "enrollment_invalid": _ASK_FOR_A_CODE,
     "enrollment_expired": _ASK_FOR_A_CODE,
     "revoked": (
-        "its operator has withdrawn the access of this identity: ask there, and enrol a new one "
-        "(identity.key_path) with a new enrolment code"
+        "to be let in anew, ask its operator for a new enrolment code, and set another identity.key_path"
     ),
     "bad_signature": "check that coordinator.url names the host by which the coordinator knows itself",
     "protocol_unsupported": "update the agent",

@@ -169,6 +169,8 @@ def _summary(findings: Findings) -> Text:
     said = ", ".join(f"{number} {verdict}" for number, verdict in counts if number) or "nothing was tried"
     if not findings["valid"]:
         return Text(f"The settings cannot be used as they are. Of the engines: {said}.", "red")
+    if findings["all_answered"] and verdicts and "answered" not in verdicts:
+        return Text(f"Nothing failed, and nothing was tried: {said}.", "yellow")
     if findings["all_answered"] and findings["problems"]:
         return Text(f"The models are well: {said}. What else there is to see to is above.", "yellow")
     if findings["all_answered"]:

@@ -153,6 +153,14 @@ def test_well_is_not_all_while_there_is_something_to_see_to() -> None:
     assert "The models are well: 1 answered. What else there is to see to is above." in page
 
 
+def test_well_is_nothing_of_which_nothing_was_tried() -> None:
+    """Such as paid engines, without --paid."""
+    page = shown(trials=[trial(verdict="untried")], all_answered=True)
+
+    assert "All is well" not in page
+    assert "Nothing failed, and nothing was tried: 1 untried." in page
+
+
 def test_what_is_wrong_is_said_once_for_all_that_have_it() -> None:
     """Thirty models behind one broken engine need no thirty sentences."""
     trials = [
