@@ -16,6 +16,10 @@ _UNFIT: Final = re.compile(r"[^ -~]")
 
 _LONGEST_TYPE: Final = 256
 
+BELIEVED_S: Final = 3600.0
+"""Who has said for so long that the answer is on its way, and nothing else, is not believed any more: it may
+be a proxy that has not noticed that the engine behind it is gone."""
+
 
 class HttpReply:
     """A `Reply` (see `base.py`).
@@ -24,7 +28,9 @@ class HttpReply:
         is_whole: relayed to its end, and nothing was missing.
     """
 
-    def __init__(self, wire: Wire, head: Head, scanner: Scanner, *, idle_s: float) -> None:
+    def __init__(
+        self, wire: Wire, head: Head, scanner: Scanner, *, idle_s: float, believed_s: float = BELIEVED_S
+    ) -> None:
         self.http_status = head.status
         self.content_type = _UNFIT.sub("?", head.text(b"content-type"))[:_LONGEST_TYPE]
         self.is_whole = False
@@ -37,6 +43,7 @@ class HttpReply:
         self._now = self._loop.time
         self._take: Callable[[bytes], None] = _nobody
         self._keep_alive = KeepAlive()
+        self._believed_until_s = self._now() + believed_s
         self._has_begun = False
         self._is_over = False
         self._error: Exception | None = None
@@ -71,11 +78,13 @@ class HttpReply:
     def _hear_first(self, data: bytes) -> None:
         """Until it begins, the limit for the first byte holds, and each sign of life starts it anew.
 
-        Such a sign is not for the client: a byte that it has seen would bind the job to this engine.
+        Not for ever, though. Nor is such a sign for the client: a byte that it has seen would bind the job
+        to this engine.
         """
-        self._silence.since_s = self._now()
         data = self._keep_alive.skip(data)
         if not data:
+            if self._now() < self._believed_until_s:
+                self._silence.since_s = self._now()
             return
         self._has_begun = True
         self._wire.read_on(self._hear)

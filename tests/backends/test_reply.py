@@ -6,8 +6,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from provider_agent.backends.base import BackendError, IdleTimeout, StreamTruncated, Usage
-from provider_agent.backends.reply import HttpReply
+from provider_agent.backends.base import (
+    BackendError,
+    FirstByteTimeout,
+    IdleTimeout,
+    StreamTruncated,
+    Usage,
+)
+from provider_agent.backends.reply import BELIEVED_S, HttpReply
 from provider_agent.backends.stream import EventScanner
 from provider_agent.backends.wire import READ_BYTES
 from tests.fakes.engine import DONE, chat_chunk, usage_event
@@ -24,12 +30,19 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-async def reply_of(line: LooseTransport, *, idle_s: float = LATE_S) -> HttpReply:
+async def reply_of(
+    line: LooseTransport,
+    *,
+    idle_s: float = LATE_S,
+    first_byte_s: float = LATE_S,
+    believed_s: float = BELIEVED_S,
+) -> HttpReply:
     """The head is here, and with it the reply."""
-    line.wire.silence.begin(LATE_S)
+    line.wire.silence.begin(first_byte_s)
     head = await line.wire.answered()
     line.wire.silence.pause()
-    return HttpReply(line.wire, head, EventScanner(drops_usage=True), idle_s=idle_s)
+    scanner = EventScanner(drops_usage=True)
+    return HttpReply(line.wire, head, scanner, idle_s=idle_s, believed_s=believed_s)
 
 
 async def test_an_answer_that_is_here_already_is_relayed_at_once() -> None:
@@ -122,6 +135,29 @@ async def test_a_ping_does_not_begin_the_answer() -> None:
                 await job
 
         assert taker.taken == chat_chunk("a")
+
+
+async def test_who_does_nothing_but_ping_is_given_up_in_the_end() -> None:
+    """Else a proxy whose engine is gone would hold a slot for as long as its client waits."""
+    with LooseTransport() as line:
+        line.arrive(HEAD)
+        reply, taker = await reply_of(line, first_byte_s=0.05, believed_s=0.1), Taker()
+        loop = asyncio.get_running_loop()
+
+        def ping() -> None:
+            if not line.is_closing():
+                line.arrive(chunk(b": ping\n\n"))
+                loop.call_later(0.01, ping)
+
+        ping()
+        begun_s = loop.time()
+        with pytest.raises(FirstByteTimeout):
+            async with asyncio.timeout(LATE_S):
+                await reply.relay(taker)
+        line.abort()
+
+        assert loop.time() - begun_s >= 0.1
+        assert taker.taken == b""
 
 
 async def test_a_ping_amid_the_answer_is_relayed() -> None:
