@@ -22,7 +22,7 @@ class LmStudioBackend(OpenAIBackend):
     @classmethod
     def recognises(cls, answers: Answers) -> bool:
         listed = items(answers.details, "data")
-        return listed is not None and all("type" in item and "state" in item for item in listed)
+        return listed == () or any("type" in item and "state" in item for item in listed or ())
 
     async def _ask_more(self, listed: Sequence[Item]) -> Mapping[str, Item]:  # noqa: ARG002
         """By model: what `/api/v0/models` says, and what its instance of `/api/v1/models` (0.4) does."""

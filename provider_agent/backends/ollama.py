@@ -62,7 +62,8 @@ class OllamaBackend(OpenAIBackend):
         listed = items(answers.tags, "models")
         if listed is None or answers.is_localai or answers.is_owned_by("koboldcpp", "docker"):
             return False
-        if not all(text(item, "owned_by") for item in items(answers.models, "data") or ()):
+        models = items(answers.models, "data")
+        if models and not any(text(item, "owned_by") for item in models):
             return False  # LocalAI again, whose own pages did not come in time
         return not listed or any(text(item, "name", "model") and "details" in item for item in listed)
 

@@ -1,5 +1,6 @@
 """Who is behind an address."""
 
+import json
 from itertools import combinations
 
 import pytest
@@ -47,6 +48,16 @@ async def test_one_odd_model_hides_no_engine(path: str, member: str, kind: str) 
     """Null, without a name, with one that is too long: the others are still there."""
     models = [None, {}, {"id": "n" * 600}, {"id": "a", "name": "a", "details": {}}]
     pages = {path: json_answer({"object": "list", member: models})}
+
+    assert await family_of(engine_pages.FamilyEngine(pages)) == kind
+
+
+@pytest.mark.parametrize(("kind", "path"), [("ollama", "/v1/models"), ("lmstudio", "/api/v0/models")])
+async def test_one_odd_model_changes_nobody(kind: str, path: str) -> None:
+    """An engine would lose its own endpoints, and tell other slots, because of a model without details."""
+    pages = dict(engine_pages.FAMILIES[kind]())
+    listed = json.loads(b"".join(step for step in pages[path].steps if isinstance(step, bytes)))
+    pages[path] = json_answer({**listed, "data": [{"id": "odd"}, *listed["data"]]})
 
     assert await family_of(engine_pages.FamilyEngine(pages)) == kind
 
