@@ -15,6 +15,9 @@ _GIVEN_UP: Final = ("error", "abort")
 _FAILED: Final[Mapping[str, str]] = {"message": "the engine gave the answer up"}
 
 _LONGEST_INDEX: Final = 20
+_MOST_OBJECTS: Final = 100_000
+_LONG_BYTES: Final = _MOST_OBJECTS
+"""Only what is longer can have so many."""
 
 _COUNTS: Final = ("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens")
 _CACHED: Final = ("cache_read_input_tokens", "cache_creation_input_tokens")
@@ -105,7 +108,9 @@ _decoder = msgspec.json.Decoder(Facts)
 
 
 def read(data: bytes) -> Facts | None:
-    """The facts in a JSON object; None when it is no JSON object."""
+    """The facts in a JSON object; None when it is no JSON object, or nothing but brackets."""
+    if len(data) > _LONG_BYTES and _is_absurd(data):
+        return None
     try:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -118,13 +123,18 @@ def make_out(data: bytes) -> Facts | None:
     What cannot be read at all, and speaks of an error, is one: it must never look like an answer.
     """
     try:
-        value = lenient.loads(data)
+        value = None if _is_absurd(data) else lenient.loads(data)
     except ValueError:
         return Facts(error="unreadable") if b'"error"' in data else None
     if not isinstance(value, dict):
         return None
     known = {name: value[name] for name in Facts.__struct_encode_fields__ if name in value}
     return msgspec.convert(known, Facts)  # of the other names, some may be none that can be written
+
+
+def _is_absurd(data: bytes) -> bool:
+    """No engine has so many objects and lists in one event; to read them would stop the other jobs."""
+    return data.count(b"{") + data.count(b"[") > _MOST_OBJECTS
 
 
 def with_usage(before: Usage, said: Mapping[str, Any]) -> Usage:

@@ -11,8 +11,9 @@ from provider_agent.protocol.frames import MOST_MODELS
 Item = Mapping[str, Any]
 """One model in a listing, as the engine spelled it."""
 
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, which would act on a terminal, and lone surrogates, which UTF-8 cannot hold."""
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, line separators and changes of direction, which would act on a terminal or a page; and
+lone surrogates, which UTF-8 cannot hold."""
 
 _SHOWN_CHARACTERS = 80
 

@@ -80,6 +80,16 @@ def test_what_is_no_object_says_nothing(body: bytes) -> None:
     assert read(body) is None
 
 
+@pytest.mark.parametrize("unit", [b"{}", b"[]"])
+def test_what_is_nothing_but_brackets_is_not_read(unit: bytes) -> None:
+    """It would stop the other jobs for longer than a token takes; a list of numbers is read."""
+    brackets = b'{"done":true,"choices":[' + (unit + b",") * 150_000 + unit + b"]}"
+    numbers = b'{"done":true,"choices":[' + b"0.5," * 150_000 + b"1]}"
+
+    assert read(brackets) is make_out(brackets) is None
+    assert read(numbers) is not None
+
+
 def test_what_a_strict_reader_refuses_can_still_be_made_out() -> None:
     """An end in the object of a text that was cut within a surrogate pair is an end, even of a name."""
     body = rb'{"\ud83d":1,"message":{"content":"\ud83d"},"done":true,"eval_count":4}'

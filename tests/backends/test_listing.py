@@ -61,7 +61,9 @@ def test_a_name_is_a_text_that_is_not_empty() -> None:
     assert text({"name": 7}, "name") == ""
 
 
-@pytest.mark.parametrize("name", ["a\x00", "\x1b[31m", "a\r\nb", "a\x85", "\ud800", "n" * 513, "", None, 5])
+@pytest.mark.parametrize(
+    "name", ["a\x00", "\x1b[31m", "a\r\nb", "a\x85", "a\u202eb", "a\u2028b", "\ud800", "n" * 513, "", None, 5]
+)
 def test_a_model_that_cannot_be_named_is_left_out_alone(name: object) -> None:
     """The others are still offered; what it is called in the log is short and plain."""
     usable, left_out = by_name([{"id": "a"}, {"id": name}, {"id": "é 模型"}], "id")
