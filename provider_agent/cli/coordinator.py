@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from provider_agent.cli import coordinator_access
-from provider_agent.cli.output import ExitCode, OnEvent, counted_jobs, fail, json_events, say
+from provider_agent.cli.output import ExitCode, OnEvent, counted_jobs, fail, json_events, named, say
 
 if TYPE_CHECKING:
     from provider_agent.coordinator.config import CoordinatorConfig
@@ -141,8 +141,7 @@ def _print_event(name: str, fields: dict[str, object], data: Path | None = None)
         case "draining" if fields["running_jobs"]:
             say(f"Finishing {counted_jobs(fields['running_jobs'])}; Ctrl-C once more stops at once.")
         case "capabilities_taken":
-            models = fields["models"]
-            names = ", ".join(models) if isinstance(models, tuple) and models else "nothing now"
+            names = named(fields["models"]) or "nothing now"
             say(f"Agent {fields['name'] or fields['provider_id']} offers {names}.")
         case "agent_away":
             say(f"Agent {fields['name'] or fields['provider_id']} lost its connection; its jobs wait for it.")

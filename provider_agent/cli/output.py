@@ -48,6 +48,14 @@ def counted_jobs(number: object) -> str:
     return "1 running job" if number == 1 else f"{number} running jobs"
 
 
+def named(names: object, most: int = 5) -> str:
+    """Some of these names, and how many more there are: nobody reads a hundred of them."""
+    if not isinstance(names, list | tuple):
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def print_json(value: object, stream: TextIO | None = None) -> None:
     """One JSON document on one line, flushed: whoever reads the pipe sees it at once.
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provider_agent.cli.output import ExitCode, OnEvent, counted_jobs, fail, json_events, say
+from provider_agent.cli.output import ExitCode, OnEvent, counted_jobs, fail, json_events, named, say
 
 if TYPE_CHECKING:
     from provider_agent.agent.config import AgentConfig
@@ -43,12 +43,8 @@ def _print_event(name: str, fields: dict[str, object]) -> None:
         return
     match name:
         case "ready":
-            say(f"Serving {_names(fields['models'])}; Ctrl-C finishes running jobs and stops.")
+            say(f"Serving {named(fields['models'])}; Ctrl-C finishes running jobs and stops.")
         case "draining" if fields["active_jobs"]:
             say(f"Finishing {counted_jobs(fields['active_jobs'])}; Ctrl-C once more stops at once.")
         case _:
             pass
-
-
-def _names(models: object) -> str:
-    return ", ".join(models) if isinstance(models, list) else ""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from provider_agent.cli.output import ExitCode, OnEvent, fail, json_events, say
+from provider_agent.cli.output import ExitCode, OnEvent, fail, json_events, named, say
 
 if TYPE_CHECKING:
     from provider_agent.simulator import SimulatorConfig
@@ -129,6 +129,5 @@ async def _until_signal(config: "SimulatorConfig", on_event: OnEvent) -> None:
 
 def _print_event(name: str, fields: dict[str, object]) -> None:
     if name == "listening":
-        models = fields["models"]
-        names = ", ".join(models) if isinstance(models, list) else ""
+        names = named(fields["models"])
         say(f"Simulating {fields['api']} at {fields['url']} with {names}; Ctrl-C stops.")

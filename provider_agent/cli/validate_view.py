@@ -8,6 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from provider_agent.cli.output import named
+
 Findings = Mapping[str, Any]
 
 NOTHING = "\N{EN DASH}"
@@ -133,7 +135,7 @@ def _complaints(findings: Findings) -> Iterator[RenderableType]:
         yield Text(problem["about"], "red" if problem["level"] == "error" else "yellow")
         yield _sentence(problem["text"])
     for (backend, verdict, text, endpoints), models in _alike(findings.get("trials", ())).items():
-        about = f"{backend}, {', '.join(map(_short, endpoints))} of {_some(models)}"
+        about = f"{backend}, {', '.join(map(_short, endpoints))} of {named(models, _NAMED_AT_ONCE)}"
         yield Text(about, _VERDICTS[verdict].style)
         yield _sentence(text)
 
@@ -150,11 +152,6 @@ def _alike(trials: Sequence[Findings]) -> dict[tuple[str, str, str, tuple[str, .
     for (backend, verdict, text, model), those in endpoints.items():
         models.setdefault((backend, verdict, text, tuple(those)), []).append(model)
     return models
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_AT_ONCE
-    return ", ".join(names[:_NAMED_AT_ONCE]) + (f" and {more} more" if more > 0 else "")
 
 
 def _sentence(text: str) -> Padding:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provider_agent.cli.output import ExitCode, fail, json_events, print_json, say
+from provider_agent.cli.output import ExitCode, fail, json_events, named, print_json, say
 
 
 def test_an_event_is_one_line_of_json() -> None:
@@ -122,3 +122,10 @@ def test_an_explanation_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> No
     say("shown once")
 
     assert capsys.readouterr().err == "shown once\n"
+
+
+def test_of_many_names_some_are_said() -> None:
+    """And how many there are besides; of none, none."""
+    assert named(("a", "b"), 2) == "a, b"
+    assert named(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+    assert named([]) == ""
