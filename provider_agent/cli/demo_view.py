@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self, TextIO
 
 from provider_agent.cli.demo_chat import Measured, Said, completion_body
 from provider_agent.cli.demo_jobs import Finished
+from provider_agent.cli.output import named
 
 Facts = Mapping[str, Any]
 
@@ -91,7 +92,7 @@ def part_text(name: str, facts: Facts) -> tuple[str, str]:
         case "coordinator":
             return facts["url"], "no keys, this machine only"
         case _:
-            return "connected", f"offers {some(facts['models'])}"
+            return "connected", f"offers {named(facts['models'], 3)}"
 
 
 def speed_text(measured: Measured) -> str:
@@ -113,14 +114,11 @@ def job_text(job: Finished) -> str:
     return ", ".join(parts)
 
 
-def some(names: list[str], most: int = 3) -> str:
-    """The first few of them."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def curl_lines(url: str, model: str) -> str:
-    body = json.dumps({**completion_body(model, "Hello!"), "stream": True}, separators=(",", ":"))
+    body = json.dumps({"stream": True, **completion_body(model, "Hello!")}, separators=(",", ":"))
+    body = body.replace(
+        ',"messages"', ',\n      "messages"', 1
+    )  # a line that a terminal breaks is hard to copy
     return f"curl -N {url}/v1/chat/completions \\\n  -d {shlex.quote(body)}"
 
 
@@ -130,5 +128,8 @@ from openai import OpenAI
 
 client = OpenAI(base_url="{url}/v1", api_key="any")
 messages = [{{"role": "user", "content": "Hello!"}}]
-for event in client.chat.completions.create(model={json.dumps(model)}, messages=messages, stream=True):
+chat = client.chat.completions.create(
+    model={json.dumps(model)}, messages=messages, stream=True
+)
+for event in chat:
     print(event.choices[0].delta.content or "", end="", flush=True)"""

@@ -4,7 +4,7 @@ import io
 
 from provider_agent.cli.demo_chat import Measured, Said
 from provider_agent.cli.demo_jobs import Finished
-from provider_agent.cli.demo_view import PlainView, curl_lines, job_text, part_text, python_lines, some
+from provider_agent.cli.demo_view import PlainView, curl_lines, job_text, part_text, python_lines
 
 URL = "http://127.0.0.1:8700"
 SIMULATED = {"kind": "simulator", "url": "http://127.0.0.1:1", "model": "simulated-7b", "searched": True}
@@ -54,15 +54,17 @@ def test_a_job_that_failed_says_how() -> None:
     assert job_text(job) == "a ended as backend_error after 1.2 s"
 
 
-def test_of_many_models_only_a_few_are_named() -> None:
-    """A line stays a line."""
-    assert some(["a"]) == "a"
-    assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
-
-
 def test_the_lines_to_copy_survive_any_model_name() -> None:
     """Quotes are quoted for the shell, and for Python."""
     name = 'it\'s "odd"'
 
     assert "'\"'\"'" in curl_lines(URL, name)
     compile(python_lines(URL, name), "demo", "exec")
+
+
+def test_the_lines_to_copy_fit_a_terminal() -> None:
+    """With a model of usual length, behind two blanks."""
+    name = "simulated-model-7b:latest"
+    lines = [*curl_lines(URL, name).splitlines(), *python_lines(URL, name).splitlines()]
+
+    assert max(map(len, lines)) <= 78
