@@ -72,7 +72,7 @@ class Circuits:
             return None
         if now_s < row.opened_until_s:
             why = "the engine has failed several times in a row"
-            return Block(ErrorCode.BACKEND_ERROR, why, row.opened_until_s - now_s)
+            return Block(ErrorCode.OUT_OF_CAPACITY, why, row.opened_until_s - now_s)
         if untried:
             return Block(ErrorCode.OUT_OF_CAPACITY, "the engine has failed, and is being tried again", 0.0)
         return None

@@ -190,6 +190,7 @@ class Dispatcher:
                 self._take_started(provider, frame)
             case frames.Heartbeat():
                 provider.take_heartbeat(frame)
+                self._placing.forgive(provider, ())
                 self._placing.serve_waiting()
             case frames.Capabilities():
                 self._take_capabilities(provider, frame)
@@ -241,7 +242,7 @@ class Dispatcher:
         if not self._placing.release(provider, frame.job_id, code, frame.tokens):
             self.late_frames += 1
             return
-        provider.full = False
+        provider.full_for.clear()
         job = self._placing.job_at(provider, frame.job_id)
         if job is None:
             pass  # its client left, or it went to another agent: only the slot was waited for

@@ -21,6 +21,8 @@ class Blame(Enum):
     """It takes no more jobs, but others of its kind, or itself, may come back."""
     GONE = "gone"
     """Its session ended; it may come back in a new one."""
+    ENGINE_AWAY = "engine away"
+    """It does not reach its engine, and offers the model again once it does."""
     AT_FAULT = "at fault"
     """It cannot do this job: others may."""
 
@@ -33,6 +35,7 @@ _BLAMES = {
     _C.DRAINING.value: Blame.LEAVING,
     _C.AGENT_SHUTDOWN.value: Blame.LEAVING,
     _C.SESSION_LOST.value: Blame.GONE,
+    _C.BACKEND_UNREACHABLE.value: Blame.ENGINE_AWAY,
 }
 _NOT_TRIED = frozenset({_C.OUT_OF_CAPACITY.value, _C.DUPLICATE_JOB.value, _C.DRAINING.value})
 _ANSWERS_TO_A_CANCEL = frozenset({_C.CANCELLED.value, _C.UNKNOWN_JOB.value})
@@ -41,6 +44,11 @@ _MAY_PASS = frozenset({429, 503})
 
 def blame_of(code: str) -> Blame:
     return _BLAMES.get(code, Blame.AT_FAULT)
+
+
+def may_pass(failure: Failed | None) -> bool:
+    """Whether it is worth waiting for the agent itself: it, or its engine, may just be starting anew."""
+    return failure is not None and blame_of(failure.code) in (Blame.GONE, Blame.ENGINE_AWAY)
 
 
 def was_tried(code: str) -> bool:

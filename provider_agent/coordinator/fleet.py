@@ -74,7 +74,7 @@ class Provider:
         jobs: the slots that are taken, by job id, in the order of dispatch.
         streams: the same jobs, by stream id.
         draining: it is leaving and takes no new jobs.
-        full: it refused a job for want of capacity; believed until its next outcome or heartbeat.
+        full_for: models for whose jobs it had no room; believed until it says something new of itself.
         last_chosen: number of its latest dispatch, for taking turns.
         heartbeat: the latest one.
         moves_at_s: while it is away, when those of its jobs may move whose clients have seen nothing.
@@ -96,7 +96,7 @@ class Provider:
     streams: dict[int, str] = field(default_factory=dict)
     next_stream_id: int = 0
     draining: bool = False
-    full: bool = False
+    full_for: set[str] = field(default_factory=set)
     last_chosen: int = 0
     heartbeat: Heartbeat | None = None
     moves_at_s: float = 0.0
@@ -108,7 +108,7 @@ class Provider:
             self.session_id = self.session.session_id
 
     def __repr__(self) -> str:
-        present = "draining" if self.draining else "full" if self.full else "present"
+        present = "draining" if self.draining else "full" if self.full_for else "present"
         state = "away" if self.session is None else present
         slots = f"{len(self.jobs)} of {self.max_jobs} slots"
         return f"<Provider {self.name}, {state}, {slots}, {sorted(self.offers)}>"
@@ -168,6 +168,7 @@ class Provider:
                 offers[offer.model_id] = offer
         self.offers = offers
         self.serves = True
+        self.full_for.clear()
         self.max_jobs = capabilities.limits.max_concurrent_total
         self.max_job_bytes = capabilities.limits.max_job_bytes
         self.name = plain_text(capabilities.metadata.name) or self.given_name or self.provider_id
@@ -175,21 +176,21 @@ class Provider:
 
     def take_heartbeat(self, heartbeat: Heartbeat) -> None:
         self.heartbeat = heartbeat
-        self.full = False
+        self.full_for.clear()
         if heartbeat.draining is not None:
             self.draining = heartbeat.draining
 
     @property
     def free_slots(self) -> int:
         """Jobs that it could take now, whatever their model."""
-        if self.full or self.draining or not self.serves or self.session is None:
+        if self.draining or not self.serves or self.session is None:
             return 0
         return max(0, self.max_jobs - len(self.jobs))
 
     def free_slots_for(self, model_id: str) -> int:
         """Jobs of this model that it could take now."""
         offer, free = self.offers.get(model_id), self.free_slots
-        if offer is None or not free:
+        if offer is None or not free or model_id in self.full_for:
             return 0
         if offer.max_concurrent >= self.max_jobs:  # then it is never the narrower limit
             return free

@@ -26,6 +26,7 @@ from provider_agent.coordinator.failures import (
     Blame,
     blame_of,
     failed,
+    may_pass,
     was_tried,
 )
 from provider_agent.coordinator.fleet import Fleet, Provider, Slot
@@ -148,7 +149,7 @@ class Placing:
         """Dispatch a job that has just come or come back, or let it wait, or say why neither helps.
 
         1. Somebody has room.
-        2. It was at an agent whose session was lost: that agent, or another, may come back.
+        2. It was at an agent whose session was lost, or whose engine is away: it, or another, may come back.
         3. Nobody can serve it, or nobody else: its client hears of the last failure, if there was one.
         4. It must wait, if the queue has room; one that has waited before keeps its place.
         """
@@ -156,7 +157,7 @@ class Placing:
         choice = self._choose(job)
         if isinstance(choice, Provider):  # 1
             self._dispatch(job, choice)
-        elif isinstance(choice, Refusal) and (last is None or blame_of(last.code) is not Blame.GONE):  # 2, 3
+        elif isinstance(choice, Refusal) and not may_pass(last):  # 2, 3
             self.end(job, JobState.FAILED, last or failed(choice.code, choice.message))
         elif last is None and len(self.waiting) >= self._limits.queue_max_jobs:  # 4
             self.end(job, JobState.FAILED, QUEUE_FULL)
@@ -188,9 +189,12 @@ class Placing:
                 hopeless[wanted] = size_bytes
 
     def forgive(self, provider: Provider, model_ids: Collection[str]) -> None:
-        """It offers these anew: at what it failed before it took them off, it may be tried again."""
+        """It offers these anew: at what it failed before it took them off, it may be tried again.
+
+        One that was away for a moment may never have taken them off: it is tried again now and then.
+        """
         for job in self.waiting:
-            if job.request.model_id in model_ids:
+            if job.request.model_id in model_ids or may_pass(job.last_failure):
                 job.excluded.discard(provider.provider_id)
 
     def _choose(self, job: Job) -> Provider | Wait | Refusal:
@@ -241,10 +245,10 @@ class Placing:
         self._cancel_if_running(job, "the agent's answer is of no use")
         match blame_of(failure.code):
             case Blame.NO_ROOM:
-                provider.full = True
+                provider.full_for.add(job.request.model_id)
             case Blame.LEAVING:
                 provider.draining = True
-            case Blame.AT_FAULT:
+            case Blame.AT_FAULT | Blame.ENGINE_AWAY:
                 job.excluded.add(provider.provider_id)
             case Blame.GONE:
                 pass

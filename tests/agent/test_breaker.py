@@ -43,7 +43,7 @@ def test_an_engine_that_keeps_failing_gets_no_job_for_a_while() -> None:
 
         assert len(backend.calls) == FAILURES
         assert isinstance(last, JobError)
-        assert (last.error_code, last.retry_after_ms) == ("backend_error", FIRST_PAUSE_S * 1000)
+        assert (last.error_code, last.retry_after_ms) == ("out_of_capacity", FIRST_PAUSE_S * 1000)
         assert changes == [began_s, began_s + FIRST_PAUSE_S + LATE_S]
 
     run_virtually(play())

@@ -32,7 +32,7 @@ def test_a_circuit_opens_after_failures_in_a_row() -> None:
     assert [circuits.failed(KEY, 0.0) for _ in range(FAILURES)] == [None] * (FAILURES - 1) + [FIRST_PAUSE_S]
     block = circuits.block(KEY, 1.0, untried=0)
     assert block is not None
-    assert (block.code, block.wait_s) == (ErrorCode.BACKEND_ERROR, FIRST_PAUSE_S - 1.0)
+    assert (block.code, block.wait_s) == (ErrorCode.OUT_OF_CAPACITY, FIRST_PAUSE_S - 1.0)
     assert circuits.open_keys(1.0) == {KEY}
 
 
@@ -181,7 +181,7 @@ class CircuitMachine(RuleBasedStateMachine):
         later_s = self.now_s + max(LONGEST_PAUSE_S, LONGEST_REST_S)
         assert self.circuits.block(KEY, later_s, untried=0) is None
         block = self.circuits.block(KEY, self.now_s, untried=0)
-        if block is not None and block.code is ErrorCode.BACKEND_ERROR:
+        if block is not None and block.code is ErrorCode.OUT_OF_CAPACITY:
             assert self.in_a_row >= FAILURES
             assert 0 < block.wait_s <= LONGEST_PAUSE_S
 

@@ -86,10 +86,40 @@ async def test_an_agent_that_failed_a_job_does_not_get_it_again(coordinator: Coo
     agent = coordinator.agent()
     answer = coordinator.ask()
 
+    agent.fail("j1", "backend_error")
+
+    assert await code_of(answer) == "backend_error"
+    assert len(agent.jobs) == 1
+
+
+async def test_a_job_whose_engine_is_away_waits_for_it(coordinator: Coordinator) -> None:
+    """It may be started anew, so fast that its agent never takes the model off: a heartbeat is enough."""
+    agent = coordinator.agent()
+    coordinator.ask()
+
     agent.fail("j1", "backend_unreachable")
+    assert len(agent.jobs) == 1
+    agent.heartbeat()
+
+    assert [job.attempt for job in agent.jobs] == [1, 2]
+
+
+@pytest.mark.parametrize("way", ["three tries", "time"])
+async def test_a_job_whose_engine_stays_away_is_told_so_in_the_end(
+    coordinator: Coordinator, way: str
+) -> None:
+    """Nobody else could have done it, and nobody waits for ever."""
+    agent = coordinator.agent()
+    answer = coordinator.ask()
+    for _ in range(3 if way == "three tries" else 1):
+        agent.heartbeat()
+        agent.fail("j1", "backend_unreachable")
+
+    if way == "time":
+        coordinator.clock.advance(30)
+        coordinator.dispatcher.expire()
 
     assert await code_of(answer) == "backend_unreachable"
-    assert len(agent.jobs) == 1
 
 
 async def test_attempts_are_bounded_and_the_last_error_is_told(coordinator: Coordinator) -> None:

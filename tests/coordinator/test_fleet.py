@@ -70,12 +70,16 @@ def test_a_limit_that_shrank_below_the_running_jobs_leaves_no_slots() -> None:
     assert (one.free_slots, one.free_slots_for("m")) == (0, 0)
 
 
-def test_a_full_provider_is_believed_until_its_next_heartbeat() -> None:
+def test_a_full_provider_is_believed_until_it_says_something_new() -> None:
     """It knows better than we do: another coordinator may use it."""
     one = provider()
-    one.full = True
+    one.take_capabilities(capabilities(offer("m"), offer("n")))
+    one.full_for.add("m")
+    assert (one.free_slots_for("m"), one.free_slots_for("n")) == (0, 8)
 
-    assert one.free_slots_for("m") == 0
+    one.take_capabilities(capabilities(offer("m"), slots=4))
+    assert one.free_slots_for("m") == 4
+    one.full_for.add("m")
 
     one.take_heartbeat(Heartbeat(queue_depth=0))
 

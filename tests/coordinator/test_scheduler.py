@@ -205,7 +205,7 @@ def test_a_job_waits_for_who_is_not_there_yet(trouble: str) -> None:
 def test_a_job_waits_while_all_who_could_serve_it_cannot(trouble: str) -> None:
     """Each of these may pass."""
     one = provider("a", "m", slots=1, taken=trouble == "busy")
-    one.full, one.draining = trouble == "full", trouble == "draining"
+    one.full_for, one.draining = {"m"} if trouble == "full" else set(), trouble == "draining"
 
     assert WAIT is choose("m", CHAT, [one])
 

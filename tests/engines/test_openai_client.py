@@ -179,3 +179,4 @@ def test_an_answer_names_its_job_and_its_agent(line: Line) -> None:
 def test_the_models_of_all_engines_are_listed(line: Line) -> None:
     """One list over all agents and engines."""
     assert {"tiny", "tiny-embed", "slow"} <= {model.id for model in line.through.models.list()}
+    assert line.through.models.retrieve("tiny").model_extra["features"] == ["tools"]  # type: ignore[index]
