@@ -17,6 +17,7 @@ from provider_agent.coordinator.enrollment import Enrollment
 from provider_agent.coordinator.http.admin import AdminDoor
 from provider_agent.coordinator.http.agents import AgentDoor
 from provider_agent.coordinator.http.anthropic import AnthropicDoor
+from provider_agent.coordinator.http.cors import Cors
 from provider_agent.coordinator.http.counting import count_jobless
 from provider_agent.coordinator.http.errors import tell_errors
 from provider_agent.coordinator.http.ollama import OllamaDoor
@@ -118,6 +119,7 @@ def build_app(
     AnthropicDoor(dispatcher, admission, keepalive_s=keepalive_s).add_to(app)
     OllamaDoor(dispatcher, admission, keepalive_s=keepalive_s).add_to(app)
     AdminDoor(store, metrics, is_stopping=is_stopping).add_to(app)
+    Cors(config.cors_origins).add_to(app)
     return Parts(app, dispatcher, agents, store)
 
 

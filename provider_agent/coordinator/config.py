@@ -6,6 +6,7 @@ A flag wins over the environment, the environment over the default. Each setting
 
 import difflib
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,8 @@ ENVELOPE_BYTES = 64 * 1024
 """What a body may lack of the largest message: it goes to an agent inside one."""
 
 _MIB = 1024 * 1024
-_LISTS = frozenset({"server_names"})
+_LISTS = frozenset({"server_names", "cors_origins"})
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 _SPELLED_OTHERWISE = {"listen": "listen_host and listen_port", "data": "data_dir"}
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -62,6 +64,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         server_names: hosts that agents may have dialled, lower case and without ports: an agent's
             signature is bound to the name it dialled.
         allow_legacy_auth: take the unbound signature of protocol 2, too, which a hostile server could relay.
+        cors_origins: whose web pages may read the answers to clients, as browsers name them; "*" is all.
         queue_max_wait_s: how long a request waits for a free agent.
         resume_window_s: how long an agent whose connection broke is waited for, and its jobs with it; 0 is
             not at all.
@@ -75,6 +78,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     dev: bool = False
     server_names: tuple[str, ...] = ()
     allow_legacy_auth: bool = False
+    cors_origins: tuple[str, ...] = ()
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     queue_max_wait_s: Wait = 30.0
@@ -272,9 +276,19 @@ def _check(config: CoordinatorConfig) -> None:
     if (config.tls_cert_file is None) != (config.tls_key_file is None):
         missing = "--tls-key" if config.tls_key_file is None else "--tls-cert"
         raise ConfigError(f"TLS needs a certificate and its key; give {missing}, too")
+    _check_origins(config.cors_origins)
     for file in (config.tls_cert_file, config.tls_key_file):
         if file is not None and not file.is_file():
             raise ConfigError(f"the TLS file {file} does not exist")
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ConfigError(
+                f"{origin!r} is no origin; give it as https://chat.example.org, without a path",
+                setting="cors_origins",
+            )
 
 
 def _no_address(text: str) -> ConfigError:

@@ -182,6 +182,18 @@ async def test_a_request_that_is_no_http_is_refused_in_the_usual_shape() -> None
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "bad_request"
 
 
+async def test_a_web_page_reads_the_answers_where_the_operator_lets_it() -> None:
+    """To nobody's page, unless told so."""
+    page = {"Origin": "https://chat.example"}
+    for more, allowed in (({}, None), ({"cors_origins": [page["Origin"]]}, page["Origin"])):
+        async with (
+            running(load({"dev": True, "listen": "127.0.0.1:0", **more}, {})) as it,
+            aiohttp.ClientSession(it.url) as client,
+            client.get("/v1/models", headers=page) as response,
+        ):
+            assert response.headers.get("Access-Control-Allow-Origin") == allowed
+
+
 async def test_with_a_certificate_it_speaks_tls(tmp_path: Path) -> None:
     """On the one port, to clients and agents."""
     authority = trustme.CA()

@@ -45,6 +45,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
             "PROVIDER_COORDINATOR__SERVER_NAMES": "A.example, b.example",
             "PROVIDER_COORDINATOR__QUEUE_MAX_WAIT_S": "2.5",
             "PROVIDER_COORDINATOR__ALLOW_LEGACY_AUTH": "true",
+            "PROVIDER_COORDINATOR__CORS_ORIGINS": "https://chat.example, app://obsidian.md",
             "PROVIDER_AGENT__COORDINATOR__URL": "not ours",
         },
     )
@@ -54,6 +55,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
     assert config.server_names == ("a.example", "b.example")
     assert config.queue_max_wait_s == 2.5
     assert config.allow_legacy_auth
+    assert config.cors_origins == ("https://chat.example", "app://obsidian.md")
 
 
 def test_a_flag_wins_over_the_environment() -> None:
@@ -140,6 +142,11 @@ def test_a_wrong_setting_is_named_in_one_sentence(environ: dict[str, str], sente
         ("KEEPALIVE_S", "0", "expected a number above 0, up to 86400"),
         ("LISTEN_HOST", "", "expected some text"),
         ("LISTEN", "a:b:c", "'a:b:c' is no address to listen on; give HOST:PORT, such as 127.0.0.1:8700"),
+        (
+            "CORS_ORIGINS",
+            "*,https://chat.example/",
+            "'https://chat.example/' is no origin; give it as https://chat.example.org, without a path",
+        ),
         ("SERVER_NAMES", "[x", "'[x' is no host name; give it as coordinator.example.org"),
     ],
 )

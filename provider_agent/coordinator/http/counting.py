@@ -25,7 +25,7 @@ def count_jobless(metrics: CoordinatorMetrics, *, clock: Callable[[], float] = t
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         began_s = clock()
         response = await handler(request)
-        if JOB_HEADER not in response.headers and _is_clients(request.path):
+        if JOB_HEADER not in response.headers and is_clients(request.path):
             duration_s = clock() - began_s
             metrics.request_ended(endpoint=_endpoint(request), status=response.status, duration_s=duration_s)
         return response
@@ -33,7 +33,7 @@ def count_jobless(metrics: CoordinatorMetrics, *, clock: Callable[[], float] = t
     return count
 
 
-def _is_clients(path: str) -> bool:
+def is_clients(path: str) -> bool:
     return path.startswith(_CLIENTS) and not path.startswith(_AGENTS)
 
 
