@@ -1,6 +1,7 @@
 """Receives a client's body, and reads of it only what routing needs; it goes on as it came."""
 
 import asyncio
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -48,6 +49,9 @@ class Wanted:
 async def receive_body(request: web.Request, patience_s: float = BODY_PATIENCE_S) -> bytes:
     """The whole body, decompressed; however slowly it comes, as long as it comes.
 
+    A byte order mark, which Windows puts before what it writes into files, is left out: engines differ
+    about it, and it says nothing.
+
     Raises:
         RequestError: it stood still for `patience_s`, is too large, or cannot be decompressed.
     """
@@ -68,7 +72,7 @@ async def receive_body(request: web.Request, patience_s: float = BODY_PATIENCE_S
         raise RequestError(400, "invalid_body", "the request body cannot be decompressed") from None
     if left_bytes < len(parts[-1]):
         raise RequestError(413, "request_too_large", "the request body is too large")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return (parts[0] if len(parts) == 1 else b"".join(parts)).removeprefix(BOM_UTF8)
 
 
 def read_body(body: bytes, *, streams_unless_told: bool = False) -> Wanted:

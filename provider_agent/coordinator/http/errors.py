@@ -104,8 +104,13 @@ def translated(error: web.HTTPException, dialect: Dialect = OPENAI, *, path: str
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         message = "the request body is too large"
     elif error.status == HTTPStatus.NOT_FOUND:
-        is_short = not path.startswith(("/v1/", "/api/"))
-        hint = ": the base URL of OpenAI's clients ends with /v1" if is_short else ""
-        message = f"there is nothing at this path{hint}"
+        message = f"there is nothing at this path{_hint(path)}"
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     return error_response(error.status, code, message, dialect=dialect, headers=headers)
+
+
+def _hint(path: str) -> str:
+    """What is likely wrong with the base URL of a client that asks there."""
+    if path.startswith(("/v1/v1/", "/v1/api/")):
+        return ": the base URL of Anthropic's and Ollama's clients ends without /v1"
+    return "" if path.startswith(("/v1/", "/api/")) else ": the base URL of OpenAI's clients ends with /v1"

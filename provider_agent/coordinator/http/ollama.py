@@ -5,7 +5,6 @@ from typing import NoReturn
 import msgspec
 from aiohttp import web
 
-from provider_agent import __version__
 from provider_agent.coordinator.admission import Admission
 from provider_agent.coordinator.dispatcher import Dispatcher
 from provider_agent.coordinator.http import ollama_models
@@ -14,6 +13,14 @@ from provider_agent.coordinator.http.dialect import OLLAMA
 from provider_agent.coordinator.http.errors import RequestError
 from provider_agent.coordinator.http.ollama_models import CHAT, EMBED, GENERATE, LATEST
 from provider_agent.coordinator.http.serving import KEEPALIVE_S, Serving, page
+
+VERSION = "0.14.0"
+"""The first Ollama that has all of what is served here, `/v1/messages` being the latest of it.
+
+Clients compare it with the least that they work with, so ours would be taken for a very old Ollama.
+"""
+
+ALIVE = "provider-agent is running"
 
 _ELSEWHERE = "models are managed on the machines of the agents, not here"
 _REFUSED = {
@@ -50,6 +57,7 @@ class OllamaDoor:
         app.router.add_post(CHAT, self._serve_stream)
         app.router.add_post(GENERATE, self._serve_stream)
         app.router.add_post(EMBED, self._serve_whole)
+        app.router.add_get("/", self._greet)
         app.router.add_get("/api/tags", self._list)
         app.router.add_get("/api/ps", self._list_running)
         app.router.add_post("/api/show", self._show)
@@ -104,9 +112,13 @@ class OllamaDoor:
         return page(ollama_models.shown(offers))
 
     async def _tell_version(self, request: web.Request) -> web.Response:
-        """Ours: which Ollama serves a request is not known before."""
+        """That of the API: which Ollama serves a request is not known before."""
         await self._serving.admit(request)
-        return page({"version": __version__})
+        return page({"version": VERSION})
+
+    async def _greet(self, _request: web.Request) -> web.Response:
+        """Ollama's own program asks this before all else, and has no key."""
+        return web.Response(text=ALIVE)
 
     async def _refuse(self, request: web.Request) -> NoReturn:
         await self._serving.admit(request)

@@ -222,6 +222,12 @@ async def test_a_body_is_received_whole(body: bytes) -> None:
         assert await told(client, body) == (200, body)
 
 
+async def test_a_byte_order_mark_is_left_out() -> None:
+    """Files that were written under Windows begin with one; that is no reason to refuse what follows."""
+    async with echo() as client:
+        assert await told(client, b'\xef\xbb\xbf{"model":"m"}') == (200, b'{"model":"m"}')
+
+
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 async def test_a_compressed_body_is_received_as_it_was(coding: str, compress: Any) -> None:
     """Engines need not know the coding."""

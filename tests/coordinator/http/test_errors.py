@@ -124,6 +124,15 @@ async def test_who_left_v1_out_of_the_base_url_is_told_so() -> None:
     assert (error["code"], error["message"]) == ("not_found", message)
 
 
+@pytest.mark.parametrize("path", ["/v1/v1/messages", "/v1/api/tags"])
+async def test_who_put_v1_into_the_base_url_where_it_does_not_belong_is_told_so(path: str) -> None:
+    """Anthropic's and Ollama's clients bring the whole path."""
+    async with server(None) as client, client.get(path) as response:
+        error = (await response.json())["error"]
+
+    assert error["message"] == f"{NOTHING}: the base URL of Anthropic's and Ollama's clients ends without /v1"
+
+
 @pytest.mark.parametrize("code", list(RULES))
 def test_every_code_has_the_status_of_the_table(code: ErrorCode) -> None:
     """And the headers of its job."""

@@ -178,7 +178,16 @@ async def test_the_models_are_listed_and_shown() -> None:
 
     assert [model["name"] for model in listed["models"]] == ["llama3.2:latest", "m"]
     assert running == {"models": []}
-    assert list(version) == ["version"]
+    assert version == {"version": "0.14.0"}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_that_somebody_is_there_is_told_without_a_key(method: str) -> None:
+    """Ollama's own program looks before each command, and knows of no keys."""
+    async with front(dev=False) as it, it.client.request(method, "/") as response:
+        text = await response.text()
+
+    assert (response.status, text) == (200, "provider-agent is running" if method == "GET" else "")
 
 
 @pytest.mark.parametrize(("body", "why"), [(b"{", "JSON"), (b"[]", "JSON"), (b"{}", "model is required")])
