@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from provider_agent.backends.base import BackendError, BackendModel, BackendSettings
 from provider_agent.backends.families import FAMILIES, identify
-from provider_agent.backends.http import EngineHttp, Page
+from provider_agent.backends.http import Page
 from provider_agent.protocol.frames import ModelOffer
 from tests.fakes import engine_pages
 from tests.fakes.engine import Answer
@@ -38,15 +38,16 @@ _SOURCES: Final[Mapping[str, tuple[str, Mapping[str, Answer]]]] = {
 }
 
 
-class HttpByPath(EngineHttp):
-    """Has a page for each path, without any network."""
+class HttpByPath(engine_pages.HttpOfPages):
+    """Has a page for each path."""
 
     def __init__(self, pages: Mapping[str, Page]) -> None:
         super().__init__()
-        self._pages = pages
+        self._by_path = pages
 
-    async def ask(self, base_url: str, path: str, **options: Any) -> Page:  # noqa: ARG002
-        return self._pages.get(path) or self._pages.get(path.partition("?")[0]) or Page(404, {}, b"{}")
+    async def ask(self, *address: object, **_options: object) -> Page:
+        path = str(address[1])
+        return self._by_path.get(path) or self._by_path.get(path.partition("?")[0]) or Page(404, {}, b"{}")
 
 
 def page_of(answer: Answer) -> Page:
