@@ -17,6 +17,9 @@ import aiohttp
 
 CONNECT_LIMIT_S = 10.0
 
+KEPT_TRIES = 2
+"""Requests that may meet a kept connection which the other end has just closed."""
+
 SMALL_BUFFER_BYTES = 4096
 """What the system keeps for a reader that stalls: the less, the sooner the other end feels it."""
 
@@ -146,13 +149,25 @@ class Endpoint:
         self, session: aiohttp.ClientSession, body: dict[str, Any]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         with _in_words():
-            async with session.post(f"{self._url}/v1/chat/completions", json=body) as response:
+            async with await self._post(session, body) as response:
                 await _check(response)
                 try:
                     yield response
                 finally:
                     if not response.content.at_eof():
                         response.close()  # what was not read is not wanted: the other end is to know at once
+
+    async def _post(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> aiohttp.ClientResponse:
+        """Ask again where the connection was a kept one, and closed: llama.cpp does so after each stream."""
+        url = f"{self._url}/v1/chat/completions"
+        for _ in range(KEPT_TRIES):
+            try:
+                return await session.post(url, json=body)
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                continue
+        return await session.post(url, json=body)
 
     async def _heard(
         self, response: aiohttp.ClientResponse, heard: Heard, start_s: float

@@ -1,6 +1,7 @@
 """The client that measures, against the simulated engine."""
 
 import asyncio
+import contextlib
 from itertools import count
 
 import pytest
@@ -72,6 +73,26 @@ async def test_nobody_there_is_one_sentence() -> None:
     async with Endpoint("http://127.0.0.1:9") as endpoint:
         with pytest.raises(EndpointFailed, match="cannot connect: Connection refused"):
             await endpoint.models()
+
+
+async def test_a_connection_that_was_closed_after_an_answer_is_no_failure() -> None:
+    """llama.cpp closes it after each stream without having said so, when the next request is on its way."""
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n' + DONE
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"}]")  # the body of this request, and then all of the next one
+            await reader.readuntil(b"}]")
+        writer.close()
+
+    server = await asyncio.start_server(answer_once, "127.0.0.1", 0)
+    async with server, Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as endpoint:
+        heard = [await endpoint.hear(MODEL, 1) for _ in range(2)]
+
+    assert [each.is_whole for each in heard] == [True, True]
 
 
 async def test_a_list_of_models_in_another_form_is_one_sentence() -> None:
