@@ -19,7 +19,7 @@ def show(findings: Findings, console: Console | None = None) -> None:
                 f"{speed.failed} of {speed.streams} failed: {speed.failure}\n", style="yellow", markup=False
             )
     if findings.left:
-        out.print(_left(findings), "", *_about_leaving(findings), "", sep="\n")
+        out.print(_left(findings), "", _about_leaving(findings), "", sep="\n")
     if findings.stalled is not None:
         out.print(*_about_stalled(findings.stalled, findings.speeds[0]), sep="\n", markup=False)
 
@@ -40,7 +40,7 @@ def _speeds(findings: Findings) -> Table:
 
 
 def _left(findings: Findings) -> Table:
-    table = _table("clients leave", "next first token", "undisturbed", "as fast as before after")
+    table = _table("clients leave", "next first token", "undisturbed", "as before after")
     undisturbed = _ms(findings.speeds[0].first_token_ms)
     for left in findings.left:
         table.add_row(
@@ -55,13 +55,13 @@ def _recovered(left: Left) -> Text:
     return Text("at once" if left.recovered_ms == 0 else _ms(left.recovered_ms))
 
 
-def _about_leaving(findings: Findings) -> list[str]:
+def _about_leaving(findings: Findings) -> str:
     """What a first token that is late, or is not, says: from outside, no more can be seen."""
     streams = findings.left[0].left
-    return [
-        "A late next token means that the endpoint still worked for those who had left. An early one shows",
-        f"that they were cancelled only if {streams} are as many as the engine serves at a time (--streams).",
-    ]
+    return (
+        "A late next token means that the endpoint still worked for those who had left. An early one shows "
+        f"that they were cancelled only if {streams} are as many as the engine serves at a time (--streams)."
+    )
 
 
 def _about_stalled(stalled: Stalled, alone: Speed) -> list[str]:
