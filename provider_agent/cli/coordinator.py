@@ -22,8 +22,11 @@ _SHOWN = frozenset({
 
 _NEXT_STEPS_DEV = """\
 Listening on {url} (dev: no keys, this machine only).
-  Share an engine:  PROVIDER_AGENT__COORDINATOR__URL={agents_url} provider-agent
-  Ask:              curl {url}/v1/models"""
+  Share an engine:
+    PROVIDER_AGENT__COORDINATOR__URL={agents_url} \\
+    provider-agent
+  Ask:
+    curl {url}/v1/models"""
 
 _NEXT_STEPS = """\
 Listening on {url}.

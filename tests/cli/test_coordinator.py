@@ -74,6 +74,7 @@ def test_a_person_is_told_what_to_do_next(
     err = capsys.readouterr().err
     assert next_step in err
     assert agents_url in err
+    assert max(map(len, err.splitlines())) <= 80
 
 
 def test_the_next_steps_name_the_folder_that_was_given(capsys: pytest.CaptureFixture[str]) -> None:
