@@ -26,6 +26,7 @@ from provider_agent.backends.base import (
 from provider_agent.backends.dial import Dialler
 from provider_agent.backends.framing import Head, NotHttp
 from provider_agent.backends.pool import Key, Pool
+from provider_agent.backends.presence import Presence
 from provider_agent.backends.proxy import environment_proxy
 from provider_agent.backends.reply import HttpReply
 from provider_agent.backends.request import prepare
@@ -90,6 +91,7 @@ class _Client:
 
     def __init__(self, *, dial_timeout_s: float) -> None:
         self.pool = Pool()
+        self.presence = Presence()
         self._dialler = Dialler(timeout_s=dial_timeout_s)
         self._now = asyncio.get_running_loop().time
         self._targets: dict[str, Target] = {}  # by base URL; the environment does not change
@@ -120,6 +122,10 @@ class _Client:
             raise BackendFailed("the engine closed the connection without an answer") from error
         except NotHttp as error:
             raise BackendFailed("the engine's answer is not HTTP") from error
+
+    async def hold(self, base_url: str, *, timeout_s: float) -> None:
+        target = self._targets.get(base_url) or self._target(base_url)
+        self.presence.hold(base_url, await self._dialler.dial(target, within_s=timeout_s))
 
     async def _fresh(self, target: Target, message: tuple[bytes, bytes], ends_s: float) -> tuple[Wire, Head]:
         """The same over a new connection."""
@@ -197,6 +203,7 @@ class EngineHttp:
     async def __aexit__(self, *_: object) -> None:
         if self._entered is not None:
             await self._entered.pool.close()
+            await self._entered.presence.close()
 
     def open(
         self, base_url: str, call: Call, api_key: str | None = None, *, must_finish: bool = False
@@ -233,6 +240,14 @@ class EngineHttp:
         except (TimeoutError, FirstByteTimeout):
             raise BackendUnreachable("the engine does not answer in time") from None
         return Page(head.status, {name.decode("latin-1"): head.text(name) for name in head.fields}, content)
+
+    async def hold(self, base_url: str, *, timeout_s: float) -> None:
+        """Keep a connection on which nothing is asked, in place of the last. Raises BackendUnreachable."""
+        await self._client.hold(base_url, timeout_s=timeout_s)
+
+    def holds(self, base_url: str) -> bool:
+        """The engine has not ended since the last `hold`, nor closed that connection."""
+        return self._client.presence.holds(base_url)
 
     @property
     def _client(self) -> _Client:

@@ -4,9 +4,9 @@ It has one lock for all. Whoever asks for it, if only for the list of models, wa
 and if that job streams, it is broken off, with `[DONE]` as if it were whole (`interrupt_requests`, on unless
 it was turned off). A model's name that it does not know it takes for its first model's. Hence:
 
-1. It is asked for its models when it is met, and before each job; else for the description of itself, which
-   needs no lock. Others who use it keep their answers.
-2. A job whose model is gone by then is not given to it.
+1. It is asked for its models once for each of its processes, which a connection that nobody uses tells apart;
+   else for the description of itself, which needs no lock. Others who use it keep their answers.
+2. A job is not given to another process before that has told its models, and only if it has the job's.
 3. Its jobs go one after the other, whatever the operator allows.
 4. A stream that ends without a finish reason was broken off by somebody else.
 
@@ -22,7 +22,6 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from provider_agent.backends.base import (
-    BackendError,
     BackendModel,
     BackendSettings,
     Call,
@@ -32,7 +31,7 @@ from provider_agent.backends.base import (
 )
 from provider_agent.backends.http import EngineHttp, Page
 from provider_agent.backends.listing import QUESTIONS, Answers, Item, api_title, items, text
-from provider_agent.backends.openai import OpenAIBackend
+from provider_agent.backends.openai import ASK_TIMEOUT_S, OpenAIBackend
 from provider_agent.backends.request import CHAT, COMPLETIONS, EMBEDDINGS
 
 _TITLE: Final = "llama.cpp Python API"
@@ -59,18 +58,16 @@ class LlamaCppPythonBackend(OpenAIBackend):
 
     async def list_models(self) -> tuple[BackendModel, ...]:
         if not (self._listed and await self._is_still_there()):
+            await self._http.hold(self.url, timeout_s=ASK_TIMEOUT_S)  # first: it may end meanwhile
             self._listed = await super().list_models()
         return self._listed
 
     async def _is_still_there(self) -> bool:
         if self._turn.locked():  # a job of ours is there, and will tell
             return True
-        try:
-            page = await self._ask(QUESTIONS[_DESCRIPTION])
-        except BackendError:
-            self._listed = ()  # it may come back with others
-            raise
-        return self.recognises(Answers(api=page))
+        if not self._http.holds(self.url):
+            return False
+        return self.recognises(Answers(api=await self._ask(QUESTIONS[_DESCRIPTION])))
 
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[Reply]:
@@ -88,6 +85,8 @@ class LlamaCppPythonBackend(OpenAIBackend):
 
     async def _require(self, call: Call) -> None:
         """The model is still there. Raises BackendError."""
+        if self._http.holds(self.url) and call.model in {model.model_id for model in self._listed}:
+            return
         within_s = call.first_byte_timeout_s
         try:
             async with asyncio.timeout(within_s):
@@ -100,7 +99,6 @@ class LlamaCppPythonBackend(OpenAIBackend):
             ) from None
         page.require()
         if call.model not in {text(item, "id") for item in items(page, "data") or ()}:
-            self._listed = ()
             raise ModelNotFound("the engine has other models by now")
 
     async def _ask_more(self, listed: Sequence[Item]) -> tuple[bool, bool]:

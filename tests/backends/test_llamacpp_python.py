@@ -43,6 +43,12 @@ class Met(NamedTuple):
     def asked_since(self, count: int) -> list[str]:
         return [request.path for request in self.engine.requests[count:]]
 
+    async def restarts_with(self, model: str) -> None:
+        """It listens again before anybody looks."""
+        await self.engine.stop()
+        self.engine.pages[LIST] = models_page(model, owned_by="me")
+        await self.engine.start(self.engine.port)
+
     async def run(self, call: Call) -> bytes:
         async with asyncio.timeout(LATE_S), self.backend.open(call) as reply:
             return await whole(reply)
@@ -120,35 +126,53 @@ async def test_jobs_go_one_after_the_other_whatever_the_operator_allows() -> Non
         assert (await second).endswith(DONE)
 
 
-async def test_each_job_asks_first_whether_its_model_is_there() -> None:
-    """It would answer to any name with what it has; after that it is asked for its models anew."""
+async def test_a_job_asks_nothing_of_the_process_that_told_its_models() -> None:
+    """It is the same as long as the connection lives on which nothing is asked."""
     async with met() as it:
-        it.engine.pages[LIST] = models_page("other", owned_by="me")
+        before = len(it.engine.requests)
+        await it.run(it.call())
+
+        assert it.asked_since(before) == [CHAT]
+
+
+async def test_a_process_that_took_its_place_is_asked_for_its_models_at_the_next_look() -> None:
+    """It may have been away for so short that nobody saw it."""
+    async with met() as it:
+        await it.restarts_with("other")
+        before = len(it.engine.requests)
+        family = await identify(it.http, it.engine.url, timeout_s=LATE_S, before="llamacpp-python")
+        models = await it.backend.list_models()
+
+        assert family is LlamaCppPythonBackend
+        assert [model.model_id for model in models] == ["other"]
+        assert it.asked_since(before) == [QUIET, LIST, EMBEDDINGS]
+
+
+async def test_and_before_a_job_that_comes_first() -> None:
+    """It would answer to any name with what it has."""
+    async with met() as it:
+        await it.restarts_with("other")
+        before = len(it.engine.requests)
         with pytest.raises(ModelNotFound):
             await it.run(it.call())
-        assert it.asked_since(-1) == [LIST]
+        assert it.asked_since(before) == [LIST]
 
-        assert [model.model_id for model in await it.backend.list_models()] == ["other"]
         assert await it.run(it.call("other"))
 
 
-async def test_one_that_came_back_is_asked_for_its_models() -> None:
-    """They may be others."""
+async def test_one_that_is_gone_is_unreachable_and_no_more_than_that() -> None:
+    """Until it is back."""
     async with met() as it:
-        it.engine.pages[QUIET] = html(502)
-        again = await it.backend.list_models()  # not itself: asked all
         await it.engine.stop()
-        with pytest.raises(BackendUnreachable):
-            await it.backend.list_models()
-        with pytest.raises(BackendUnreachable):
-            await it.backend.list_models()
-
-    assert [model.model_id for model in again] == ["tiny"]
+        for _ in range(2):
+            with pytest.raises(BackendUnreachable):
+                await it.backend.list_models()
 
 
 async def test_somebody_elses_job_is_waited_for_as_long_as_for_a_first_byte() -> None:
     """Its list waits for the same lock; that is no dead engine."""
     async with met() as it:
+        await it.restarts_with("tiny")
         it.engine.pages[LIST] = sse(Act.SILENCE)
 
         with pytest.raises(FirstByteTimeout, match="somebody else's job"):
@@ -170,6 +194,7 @@ async def test_a_stream_that_somebody_else_broke_off_is_not_whole() -> None:
 async def test_a_list_that_fails_fails_the_job() -> None:
     """Nothing is sent to an engine that is something else by now."""
     async with met() as it:
+        await it.restarts_with("tiny")
         it.engine.pages[LIST] = html()
         before = len(it.engine.posts)
         with pytest.raises(BackendFailed):

@@ -309,6 +309,9 @@ class HttpOfPages(EngineHttp):
             raise BackendUnreachable("nobody there")
         return self._pages.pop(0)
 
+    async def hold(self, base_url: str, *, timeout_s: float) -> None:
+        """There is no connection."""
+
 
 class HttpOutOfSockets(EngineHttp):
     """A client on a machine with no socket left, while `is_short`."""
