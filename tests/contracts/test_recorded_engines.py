@@ -28,8 +28,8 @@ NOW: Final = datetime(2026, 11, 21, tzinfo=UTC)
 
 WRITES: Final = frozenset({CHAT, COMPLETIONS, RESPONSES, MESSAGES})
 VLLM: Final = BackendModel("tiny", WRITES, context_window=1024, is_loaded=True)
-LLAMACPP: Final = replace(VLLM, max_concurrent=4)
-TINY: Final = replace(VLLM, context_window=2048, max_concurrent=4)
+LLAMACPP: Final = replace(VLLM, max_concurrent=4, features=frozenset({"tools"}))
+TINY: Final = replace(LLAMACPP, context_window=2048)
 COLD: Final = BackendModel("other", WRITES | {EMBEDDINGS}, is_loaded=False)
 MODELS: Final[Mapping[str, tuple[BackendModel, ...]]] = {
     "vllm-0.32.0": (VLLM,),
