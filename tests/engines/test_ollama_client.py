@@ -161,13 +161,13 @@ def test_models_are_listed_with_their_digests(two: Two) -> None:
 
 @pytest.mark.parametrize("name", ["small", "small:latest", "small-embed"])
 def test_a_model_is_shown(two: Two, name: str) -> None:
-    """What is known of it: its context, and whether it talks."""
+    """What is known of it: its context, and whether it talks and calls tools."""
     expected, got = two.direct.show(name), two.through.show(name)
 
     assert expected.modelinfo is not None
     assert got.modelinfo is not None
     assert expected.modelinfo["llama.context_length"] == got.modelinfo["unknown.context_length"]
-    assert got.capabilities == [each for each in expected.capabilities or () if each != "tools"]
+    assert got.capabilities == expected.capabilities
 
 
 def test_running_models_are_told(two: Two) -> None:

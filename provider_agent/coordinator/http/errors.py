@@ -111,6 +111,8 @@ def translated(error: web.HTTPException, dialect: Dialect = OPENAI, *, path: str
 
 def _hint(path: str) -> str:
     """What is likely wrong with the base URL of a client that asks there."""
+    if path.startswith("//"):
+        return ": the base URL ends with a slash too many"
     if path.startswith(("/v1/v1/", "/v1/api/")):
         return ": the base URL of Anthropic's and Ollama's clients ends without /v1"
     return "" if path.startswith(("/v1/", "/api/")) else ": the base URL of OpenAI's clients ends with /v1"

@@ -13,6 +13,7 @@ from provider_agent.coordinator.http.errors import (
     RequestError,
     failed_response,
     tell_errors,
+    translated,
 )
 from provider_agent.coordinator.store.base import StoreError
 from provider_agent.protocol.errors import RULES, ErrorCode
@@ -131,6 +132,14 @@ async def test_who_put_v1_into_the_base_url_where_it_does_not_belong_is_told_so(
         error = (await response.json())["error"]
 
     assert error["message"] == f"{NOTHING}: the base URL of Anthropic's and Ollama's clients ends without /v1"
+
+
+def test_a_slash_too_many_is_told() -> None:
+    """From a base URL with one at its end, to which some clients only add."""
+    answer = translated(web.HTTPNotFound(), path="//v1/models")
+
+    assert isinstance(answer.body, bytes)
+    assert f"{NOTHING}: the base URL ends with a slash too many" in answer.body.decode()
 
 
 @pytest.mark.parametrize("code", list(RULES))
