@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from openai import OpenAI
 
@@ -164,6 +165,18 @@ def test_a_request_that_the_engine_refuses_is_refused_with_its_words(line: Line)
     got = httpx.post(f"{line.url}/v1/chat/completions", json=request, timeout=30)
     assert got.status_code == expected.status_code == httpx.codes.BAD_REQUEST
     assert expected.json()["error"]["message"] in got.json()["error"]["message"]
+
+
+def test_what_is_wrong_has_openais_class(line: Line) -> None:
+    """An unknown model, one that is not served there, a path that is nowhere; each says why."""
+    with pytest.raises(openai.NotFoundError, match="no agent serves the model") as unknown:
+        line.through.chat.completions.create(**chat({}, model="none"))
+    with pytest.raises(openai.NotFoundError, match="not served at /v1/embeddings, only at /v1/chat"):
+        line.through.embeddings.create(model="tiny", input="An agent")
+    with pytest.raises(openai.NotFoundError, match="there is nothing at this path"):
+        line.through.moderations.create(input="An agent")
+
+    assert unknown.value.code == "model_not_found"
 
 
 def test_an_answer_names_its_job_and_its_agent(line: Line) -> None:
