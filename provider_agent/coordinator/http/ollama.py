@@ -11,7 +11,8 @@ from provider_agent.coordinator.http import ollama_models
 from provider_agent.coordinator.http.body import receive_body
 from provider_agent.coordinator.http.dialect import OLLAMA
 from provider_agent.coordinator.http.errors import RequestError
-from provider_agent.coordinator.http.ollama_models import CHAT, EMBED, GENERATE, LATEST
+from provider_agent.coordinator.http.naming import meant
+from provider_agent.coordinator.http.ollama_models import CHAT, EMBED, GENERATE
 from provider_agent.coordinator.http.serving import KEEPALIVE_S, Serving, page
 
 VERSION = "0.14.0"
@@ -68,22 +69,17 @@ class OllamaDoor:
     # --- jobs -----------------------------------------------------------------------------
 
     async def _serve_stream(self, request: web.Request) -> web.StreamResponse:
-        return await self._serving.serve(request, streams_unless_told=True, meant=self._meant)
+        return await self._serving.serve(request, streams_unless_told=True, model_of=self._meant)
 
     async def _serve_whole(self, request: web.Request) -> web.StreamResponse:
-        return await self._serving.serve(request, meant=self._meant)
+        return await self._serving.serve(request, model_of=self._meant)
 
     def _meant(self, name: str) -> str:
-        """The model of this name, or of this name and the tag that clients leave out.
-
-        One that is served at other endpoints only is meant, too: its refusal says where.
-        """
-        for known in (name, name + LATEST):
-            if any(ollama_models.is_native(each.offers[known]) for each in self._fleet.having(known)):
-                return known
-        if any(True for _ in self._fleet.having(name)):
-            return name
-        raise RequestError(404, "model_not_found", f"model '{name[:128]}' not found")
+        """One that is served at other endpoints only is meant, too: its refusal says where."""
+        model_id = meant(self._fleet, name, ollama_models.is_native)
+        if model_id is None:
+            raise RequestError(404, "model_not_found", f"model '{name[:128]}' not found")
+        return model_id
 
     # --- models ---------------------------------------------------------------------------
 
@@ -107,7 +103,7 @@ class OllamaDoor:
         model_id = self._meant(name)
         offers = [each.offers[model_id] for each in self._fleet.having(model_id)]
         if not any(map(ollama_models.is_native, offers)):
-            message = f"model '{name[:128]}' is not served at Ollama's endpoints"
+            message = f"model '{name[:128]}' is not served at Ollama's endpoints{'' if offers else ' now'}"
             raise RequestError(404, "model_not_found", message)
         return page(ollama_models.shown(offers))
 

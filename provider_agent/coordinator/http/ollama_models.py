@@ -18,9 +18,6 @@ GENERATE = "/api/generate"
 EMBED = "/api/embed"
 ENDPOINTS = frozenset({CHAT, GENERATE, EMBED})
 
-LATEST = ":latest"
-"""The tag that clients leave out."""
-
 _NO_TIME = "0001-01-01T00:00:00Z"
 """Ollama's own way to say that a time is not known: Go's zero."""
 

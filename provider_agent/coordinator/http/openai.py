@@ -47,7 +47,7 @@ class OpenAIDoor:
 
     async def _show_model(self, request: web.Request) -> web.Response:
         await self._serving.admit(request)
-        model_id = request.match_info["model_id"]
+        model_id = self._serving.model_of(request.match_info["model_id"])
         offers = self._fleet.models.get(model_id)
         if offers is None:
             return error_response(

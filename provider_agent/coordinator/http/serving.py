@@ -17,6 +17,7 @@ from provider_agent.coordinator.failures import failed
 from provider_agent.coordinator.http.body import read_body, receive_body
 from provider_agent.coordinator.http.dialect import Dialect
 from provider_agent.coordinator.http.errors import RequestError, failed_response, hang_up
+from provider_agent.coordinator.http.naming import meant
 from provider_agent.coordinator.http.outflow import StreamResponse, relay
 from provider_agent.coordinator.http.stream import AnswerStream
 from provider_agent.coordinator.jobs import JobRequest
@@ -61,24 +62,29 @@ class Serving:
             )
         return client
 
+    def model_of(self, name: str) -> str:
+        """The model that a client means by a name; one that nobody has ever heard of is its own."""
+        return meant(self._dispatcher.fleet, name) or name
+
     async def serve(
         self,
         request: web.Request,
         *,
         streams_unless_told: bool = False,
-        meant: Callable[[str], str] = str,
+        model_of: Callable[[str], str] | None = None,
     ) -> web.StreamResponse:
         """Have a job done, and pass its answer on.
 
         Args:
             request: what is sent to an engine under the same path.
             streams_unless_told: what this API means by a body that does not say `stream`.
-            meant: the model that a client means by a name.
+            model_of: the model that a client means by a name, if this API has rules of its own for that.
         """
         client = await self.admit(request)
         body = await receive_body(request)
         wanted = read_body(body, streams_unless_told=streams_unless_told)
-        job = JobRequest(meant(wanted.model_id), request.path, body, wanted.stream, client.name)
+        model_id = (model_of or self.model_of)(wanted.model_id)
+        job = JobRequest(model_id, request.path, body, wanted.stream, client.name)
         with self._dispatcher.run(job) as answer:
             if wanted.stream:
                 return await self._stream(request, answer)

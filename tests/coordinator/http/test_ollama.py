@@ -122,14 +122,6 @@ async def test_a_name_without_a_tag_means_the_latest(said: str, meant: str) -> N
         assert meant == job.model_id
 
 
-async def test_tags_are_left_out_at_no_other_door() -> None:
-    """There, a name is a name."""
-    async with front() as it:
-        await it.agent("m:latest")
-        async with it.chat(stream=False) as response:
-            assert response.status == 404
-
-
 @pytest.mark.parametrize("path", ["/api/chat", "/api/show"])
 async def test_an_unknown_model_is_told_in_ollamas_words(path: str) -> None:
     """404."""

@@ -1,5 +1,6 @@
 """OpenAI's clients see the models of the whole fleet; what becomes of their jobs is in `test_serving.py`."""
 
+from provider_agent.protocol.frames import Job
 from tests.fakes.agents import EMBEDDINGS, capabilities, offer
 from tests.fakes.coordinators import front, until
 
@@ -27,6 +28,20 @@ async def test_the_models_of_the_fleet_are_listed_once_each() -> None:
         1_700_000_000,
         "provider-agent",
     )
+
+
+async def test_a_name_without_a_tag_means_the_latest() -> None:
+    """As at Ollama's own `/v1`, whose clients have left it out for years."""
+    async with front() as it:
+        agent = await it.agent("m:latest")
+        async with it.client.get("/v1/models/m") as response:
+            assert (await response.json())["id"] == "m:latest"
+        asking = it.ask()
+        job = await agent.expect(Job)
+        await agent.done(job.job_id)
+        await asking
+
+        assert job.model_id == "m:latest"
 
 
 async def test_the_smallest_context_window_of_a_model_is_shown() -> None:
