@@ -13,7 +13,7 @@ say() { echo "engines: $*" >&2; }
 
 # The switches leave out what no test uses; -O1 halves the time to compile.
 build_llama_server() {
-    say "installing llama.cpp (about 6 minutes when it must be compiled)"
+    say "installing llama.cpp (about 4 minutes when it must be compiled)"
     command -v c++ >/dev/null || { say "a C++ compiler is needed (Debian: apt-get install g++)"; exit 1; }
     rm -rf .engines/venv .engines/llama-server
     python3 -m venv .engines/venv
