@@ -32,7 +32,7 @@ from provider_agent.coordinator.failures import (
 from provider_agent.coordinator.fleet import Fleet, Provider, Slot
 from provider_agent.coordinator.jobs import Job, JobState
 from provider_agent.coordinator.queue import Queue, arrival_of
-from provider_agent.coordinator.scheduler import Refusal, Wait, choose
+from provider_agent.coordinator.scheduler import Refusal, Wait, away, choose
 from provider_agent.protocol.errors import ErrorCode
 from provider_agent.protocol.frames import JobCancel, Tokens
 from provider_agent.protocol.window import WINDOW_BYTES
@@ -330,6 +330,8 @@ class Placing:
             job.waits_until_s = longest_s
             self._let_wait(job, choice)
             return
+        if isinstance(choice, Wait) and choice.at_most_s is not None:
+            choice = away(job.request.model_id)
         refusal = failed(choice.code, choice.message) if isinstance(choice, Refusal) else WAITED_TOO_LONG
         self.end(job, JobState.FAILED, job.last_failure or refusal)
 

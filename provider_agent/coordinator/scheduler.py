@@ -75,7 +75,10 @@ def choose(
 def _missing(model_id: str, back_within_s: float | None) -> Wait | Refusal:
     if back_within_s is None:
         return Refusal(ErrorCode.MODEL_NOT_LOADED, f"no agent serves the model {model_id[:128]!r}")
-    if back_within_s > 0:
-        return Wait(back_within_s)
-    message = f"no agent serves the model {model_id[:128]!r} now; one that did is away, or resting"
+    return Wait(back_within_s) if back_within_s > 0 else away(model_id)
+
+
+def away(model_id: str) -> Refusal:
+    """Nobody serves it now, and whoever waited for it has waited long enough."""
+    message = f"no agent serves the model {model_id[:128]!r} now: try again later"
     return Refusal(ErrorCode.AGENT_SHUTDOWN, message)

@@ -123,6 +123,17 @@ async def test_a_coordinator_that_is_started_anew_waits_for_its_agents() -> None
     assert await code_of(mistyped) == "model_not_loaded"
 
 
+async def test_who_had_to_wait_less_than_a_model_needs_to_come_back_hears_that_it_is_away() -> None:
+    """And not that no slot was free: there was none at all."""
+    coordinator = Coordinator(DispatchLimits(queue_max_wait_s=1))
+    coordinator.agent().leave()
+    waited = coordinator.ask()
+    coordinator.clock.advance(1)
+    coordinator.dispatcher.expire()
+
+    assert await code_of(waited) == "agent_shutdown"
+
+
 async def test_a_model_that_does_not_come_back_in_time_is_away_and_not_unknown(
     coordinator: Coordinator,
 ) -> None:

@@ -131,7 +131,7 @@ def test_a_model_that_went_is_away_and_not_unknown() -> None:
     choice = choose("m", CHAT, [], back_within_s=0.0)
 
     assert isinstance(choice, Refusal)
-    assert (choice.code, "away, or resting" in choice.message) == (ErrorCode.AGENT_SHUTDOWN, True)
+    assert (choice.code, "try again" in choice.message) == (ErrorCode.AGENT_SHUTDOWN, True)
 
 
 def test_an_unknown_model_is_refused_even_when_all_are_busy() -> None:

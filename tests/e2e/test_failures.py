@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from provider_agent.simulator import Failures, Pace, Simulator, SimulatorConfig
-from tests.fakes.lines import LIMIT_S, agent, ask, chat, coordinator, events
+from tests.fakes.lines import BRIEFLY, LIMIT_S, agent, ask, chat, coordinator, events
 
 AT_ONCE = Pace(0.0, 0.0)
 IN_STEPS = Pace(0.0, 10.0)
@@ -47,7 +47,7 @@ async def test_a_failing_engine_never_looks_like_a_whole_answer(tmp_path: Path) 
     orders = [*BEFORE_THE_FIRST_BYTE, *IN_THE_STREAM, ""]
     async with asyncio.timeout(LIMIT_S), AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(simulator(order)) for order in orders]
-        front = await stack.enter_async_context(coordinator())
+        front = await stack.enter_async_context(coordinator(environ=BRIEFLY))
         listening = await front.event("listening")
         urls = [engine.url for engine in engines]
         worker = await stack.enter_async_context(agent(tmp_path, listening["agents_url"], *urls))
@@ -67,4 +67,5 @@ async def test_a_failing_engine_never_looks_like_a_whole_answer(tmp_path: Path) 
     assert refused == expected
     assert {order: seen[-1]["error"]["code"] for order, seen in broken.items()} == IN_THE_STREAM
     assert all(len(seen) == 1 + 5 + 1 for seen in broken.values())
-    assert (unknown, healthy) == (404, 200)
+    assert unknown in (404, 503)  # a coordinator that has just been started does not know yet
+    assert healthy == 200

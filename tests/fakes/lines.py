@@ -12,6 +12,9 @@ import aiohttp
 
 from tests.fakes.programs import Program
 
+BRIEFLY = {"PROVIDER_COORDINATOR__QUEUE_MAX_WAIT_S": "1"}
+"""For a coordinator: nobody waits for long in vain."""
+
 LIMIT_S = 40.0
 """How long a test of whole processes may take on a busy machine."""
 
@@ -22,9 +25,10 @@ def engine(*arguments: str, model: str = "tiny") -> Program:
     return Program("simulate", "--port", "0", "--model", model, *speed, *arguments, "--json")
 
 
-def coordinator(*arguments: str, port: int = 0) -> Program:
+def coordinator(*arguments: str, port: int = 0, environ: Mapping[str, str] | None = None) -> Program:
     """A coordinator, without keys unless told otherwise."""
-    return Program("coordinator", "--listen", f"127.0.0.1:{port}", *(arguments or ("--dev",)), "--json")
+    listen = ("--listen", f"127.0.0.1:{port}")
+    return Program("coordinator", *listen, *(arguments or ("--dev",)), "--json", environ=environ or {})
 
 
 def agent(directory: Path, agents_url: str, *engine_urls: str, **environ: str) -> Program:
@@ -53,11 +57,13 @@ class Line:
 
 
 @asynccontextmanager
-async def line(directory: Path, *engine_arguments: str) -> AsyncIterator[Line]:
-    """Everything up: the agent's model can be asked for."""
+async def line(
+    directory: Path, *engine_arguments: str, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[Line]:
+    """Everything up: the agent's model can be asked for; `environ` is the coordinator's."""
     async with asyncio.timeout(LIMIT_S), AsyncExitStack() as stack:
         sim = await stack.enter_async_context(engine(*engine_arguments))
-        front = await stack.enter_async_context(coordinator())
+        front = await stack.enter_async_context(coordinator(environ=environ))
         engine_url = (await sim.event("listening"))["url"]
         listening = await front.event("listening")
         worker = agent(directory, listening["agents_url"], engine_url)
