@@ -163,6 +163,14 @@ class Report:
         return {
             "coordinator": coordinator,
             "offers": self.models,
+            "engines": [
+                {
+                    "name": entry.backend.name,
+                    "url": entry.backend.url,
+                    "models": [model.model_id for model in entry.models],
+                }
+                for entry in self.catalog.entries
+            ],
             "warm": [offer.model_id for offer in self._table.offers if offer.warm],
             "cold": [offer.model_id for offer in self._table.offers if offer.warm is False],
             "failing": [

@@ -121,6 +121,18 @@ def test_the_ports_of_the_engines_are_known() -> None:
     }
 
 
+async def test_the_status_tells_which_engine_has_which_models(tmp_path: Path) -> None:
+    """By the engines' own names for them, where each of several engines of one kind is."""
+    async with executing(ScriptedBackend(name="den", models=("m", "n"))) as bench:
+        report = report_of(bench, tmp_path)
+        backend = ScriptedBackend(name="den", models=("m", "n"))
+        report.catalog = Catalog((CatalogEntry(backend, backend.models, healthy=True),))
+
+        assert report.status("c.example").facts()["engines"] == [
+            {"name": "den", "url": "http://127.0.0.1:9", "models": ["m", "n"]}
+        ]
+
+
 async def test_the_status_names_what_gets_no_job_because_it_keeps_failing(tmp_path: Path) -> None:
     """Its engine is there and healthy, and still nothing runs (field note 79)."""
     broken = BackendFailed("it failed", http_status=500)
