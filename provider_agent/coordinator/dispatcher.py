@@ -23,6 +23,8 @@ from provider_agent.coordinator.failures import (
     STOPPING,
     TORN,
     UNREADABLE,
+    Blame,
+    blame_of,
     failure_of,
 )
 from provider_agent.coordinator.fleet import Fleet, Provider, Session, plain_text
@@ -242,7 +244,8 @@ class Dispatcher:
         if not self._placing.release(provider, frame.job_id, code, frame.tokens):
             self.late_frames += 1
             return
-        provider.full_for.clear()
+        if code is None or blame_of(code) is not Blame.NO_ROOM:  # a refusal has made no room for others
+            provider.full_for.clear()
         job = self._placing.job_at(provider, frame.job_id)
         if job is None:
             pass  # its client left, or it went to another agent: only the slot was waited for

@@ -74,7 +74,7 @@ class Provider:
         jobs: the slots that are taken, by job id, in the order of dispatch.
         streams: the same jobs, by stream id.
         draining: it is leaving and takes no new jobs.
-        full_for: models for whose jobs it had no room; believed until it says something new of itself.
+        full_for: models for whose jobs it had no room; believed until one of its jobs ends, or it says more.
         last_chosen: number of its latest dispatch, for taking turns.
         heartbeat: the latest one.
         moves_at_s: while it is away, when those of its jobs may move whose clients have seen nothing.

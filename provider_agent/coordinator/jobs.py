@@ -101,7 +101,7 @@ class Job:
         arrival: number of its arrival; who came first is served first.
         attempt: number of dispatches so far.
         failures: how many of them failed for another reason than want of capacity.
-        excluded: ids of the providers that failed it.
+        excluded: by id, the providers that it is not to be given again, and how they failed it.
         provider: who has it now.
         stream_id: what binary chunks of this attempt are marked with.
         window_bytes: how much of this attempt may be on its way and not acknowledged.
@@ -119,7 +119,7 @@ class Job:
     state: JobState = JobState.QUEUED
     attempt: int = 0
     failures: int = 0
-    excluded: set[str] = field(default_factory=set)
+    excluded: dict[str, Failed] = field(default_factory=dict)
     provider: Provider | None = None
     stream_id: int = 0
     window_bytes: int = WINDOW_BYTES

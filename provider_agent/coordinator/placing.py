@@ -191,11 +191,14 @@ class Placing:
     def forgive(self, provider: Provider, model_ids: Collection[str]) -> None:
         """It offers these anew: at what it failed before it took them off, it may be tried again.
 
-        One that was away for a moment may never have taken them off: it is tried again now and then.
+        An engine that was away for a moment may never have been taken off: it is tried again now and then.
+        That goes for jobs that another agent has now, too: it may fail them yet.
         """
-        for job in self.waiting:
-            if job.request.model_id in model_ids or may_pass(job.last_failure):
-                job.excluded.discard(provider.provider_id)
+        provider_id = provider.provider_id
+        for job in self.jobs.values():
+            failure = job.excluded.get(provider_id)
+            if failure is not None and (job.request.model_id in model_ids or may_pass(failure)):
+                del job.excluded[provider_id]
 
     def _choose(self, job: Job) -> Provider | Wait | Refusal:
         request = job.request
@@ -249,7 +252,7 @@ class Placing:
             case Blame.LEAVING:
                 provider.draining = True
             case Blame.AT_FAULT | Blame.ENGINE_AWAY:
-                job.excluded.add(provider.provider_id)
+                job.excluded[provider.provider_id] = failure
             case Blame.GONE:
                 pass
         if was_tried(failure.code):

@@ -11,7 +11,7 @@ from provider_agent.coordinator.dispatcher import Dispatcher, DispatchLimits
 from provider_agent.coordinator.jobs import JobRequest
 from provider_agent.protocol.errors import BadFrame
 from provider_agent.protocol.frames import JobChunk, JobDone, Tokens
-from tests.fakes.agents import CHAT, Coordinator, FakeAgent, code_of, end_of, now, waits
+from tests.fakes.agents import CHAT, Coordinator, FakeAgent, code_of, end_of, now, offer, waits
 from tests.fakes.coordinators import until
 
 
@@ -104,6 +104,49 @@ async def test_a_job_whose_engine_is_away_waits_for_it(coordinator: Coordinator)
     assert [job.attempt for job in agent.jobs] == [1, 2]
 
 
+async def test_a_job_that_waits_for_room_is_tried_again_where_an_engine_was_away(
+    coordinator: Coordinator,
+) -> None:
+    """Whatever it has met since then: what counts is how that agent has failed it."""
+    a, b = coordinator.agent("a", slots=9), coordinator.agent("b", slots=1)
+    coordinator.ask()
+    a.fail("j1", "backend_unreachable")
+    b.fail("j1", "out_of_capacity")
+
+    a.heartbeat()
+
+    assert [job.attempt for job in a.jobs] == [1, 3]
+
+
+async def test_an_agent_that_failed_a_job_is_not_forgiven_what_became_of_it_elsewhere(
+    coordinator: Coordinator,
+) -> None:
+    """A connection that broke says nothing of the engine that could not do it before."""
+    a, b = coordinator.agent("a", slots=9), coordinator.agent("b", slots=1)
+    coordinator.ask()
+    a.fail("j1", "internal")
+    b.leave()
+
+    a.heartbeat()
+
+    assert (len(a.jobs), coordinator.dispatcher.view().waiting_jobs) == (1, 1)
+
+
+async def test_an_engine_that_is_back_while_another_one_tries_may_be_tried_again(
+    coordinator: Coordinator,
+) -> None:
+    """It need not wait for the next sign that it is back."""
+    a, b = coordinator.agent("a", slots=9), coordinator.agent("b", slots=1)
+    coordinator.ask()
+    a.fail("j1", "backend_unreachable")
+    a.offer(slots=9)
+    a.offer(offer("m"), slots=9)
+
+    b.fail("j1", "internal")
+
+    assert [job.attempt for job in a.jobs] == [1, 3]
+
+
 @pytest.mark.parametrize("way", ["three tries", "time"])
 async def test_a_job_whose_engine_stays_away_is_told_so_in_the_end(
     coordinator: Coordinator, way: str
@@ -171,6 +214,18 @@ async def test_a_refusal_for_want_of_capacity_excludes_nobody_and_loops_not(coor
     agent.heartbeat()
 
     assert [job.attempt for job in agent.jobs] == [1, 2]
+
+
+async def test_refusals_of_two_models_do_not_take_turns(coordinator: Coordinator) -> None:
+    """A refusal has freed no room, so it says nothing of the other model: else both would go to and fro."""
+    agent = coordinator.agent("a", "m", "n")
+    coordinator.ask("m")
+    coordinator.ask("n")
+
+    agent.fail("j1", "out_of_capacity")
+    agent.fail("j2", "out_of_capacity")
+
+    assert [job.job_id for job in agent.jobs] == ["j1", "j2"]
 
 
 async def test_an_agent_that_ends_a_job_is_no_longer_believed_to_be_full(coordinator: Coordinator) -> None:
