@@ -6,6 +6,7 @@ connection. Frames are on their way for a while, in both directions; connections
 
 import asyncio
 import itertools
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ from tests.fakes.clocks import ManualClock
 MODELS: tuple[set[str], ...] = ({"m"}, {"m"}, {"m"}, {"m", "n"}, {"n"}, set())
 PASSING = ("out_of_capacity", "internal", "backend_unreachable", "draining", "stream_error")
 CODES = [code.value for code in RULES if code is not ErrorCode.UNKNOWN_JOB] + [*PASSING, *PASSING]
+MOST_ROUNDS = 50
+NO_TRIES = ("out_of_capacity", "duplicate_job", "draining")
 LIMITS = DispatchLimits(
     queue_max_wait_s=30,
     queue_max_jobs=3,
@@ -55,6 +58,7 @@ LIMITS = DispatchLimits(
     window_bytes=16,
     resume_window_s=60,
     move_after_s=2,
+    young_s=5,
 )
 ACTIONS = ("start", "say", "say", "say", "send", "send", "deliver", "deliver", "read", "done", "fail", "bad")
 
@@ -450,9 +454,33 @@ class DispatcherMachine(RuleBasedStateMachine):
                 assert provider is not None
                 self.dispatcher.deliver_bad(provider, bad)
 
+    @rule(codes=st.lists(st.sampled_from(["out_of_capacity", "backend_unreachable"]), max_size=4))
+    def engines_fail(self, codes: list[str]) -> None:
+        """All of them do, for a while, in all that they have and are given."""
+        for code in codes:
+            self._let_all_fail(code)
+
+    def _let_all_fail(self, code: str) -> None:
+        """From one heartbeat to the next: that comes to an end by itself."""
+        for agent in self.agents.values():
+            if agent.connection is not None:
+                agent.say(Heartbeat(queue_depth=0))
+        for _ in range(MOST_ROUNDS):
+            for agent in self.agents.values():
+                self._settle(agent)
+            lanes = [(agent, job_id) for agent in self.agents.values() for job_id in sorted(agent.lanes)]
+            fresh = [(agent, job_id) for agent, job_id in lanes if agent.lanes[job_id].outcome is None]
+            if not fresh:
+                return
+            for agent, job_id in fresh:
+                agent.finish(job_id, code)
+                if agent.connection is not None:
+                    agent.send(job_id, binary=True)
+        raise AssertionError("refusals go to and fro")
+
     # --- clients --------------------------------------------------------------------------
 
-    @rule(model_ids=st.lists(st.sampled_from("mmn"), min_size=1, max_size=3))
+    @rule(model_ids=st.lists(st.sampled_from("mmmnnx"), min_size=1, max_size=3))
     def ask(self, model_ids: list[str]) -> None:
         for model_id in model_ids:
             self._ask(model_id)
@@ -552,6 +580,25 @@ class DispatcherMachine(RuleBasedStateMachine):
             if provider is None or may_move:
                 choice = choose(job.request.model_id, CHAT, fleet.providers, job.excluded)
                 assert not isinstance(choice, Provider)
+
+    @invariant()
+    def nobody_waits_for_ever(self) -> None:
+        """Each wait has an end, and whoever is to see to that is woken in time."""
+        now_s, placing = self.clock(), self.dispatcher._placing
+        for job in placing.waiting:
+            assert job.waits_until_s <= now_s + LIMITS.queue_max_wait_s
+        dues_s = (*placing.dues_s(), *self.dispatcher._presence.dues_s(now_s))
+        assert self.dispatcher._alarm._due_s <= min(dues_s, default=math.inf)
+
+    @invariant()
+    def nobody_is_tried_too_often(self) -> None:
+        """By what agents said: frames that were lost on the way are no tries."""
+        tries = Counter(
+            event.job_id
+            for event in self.events
+            if isinstance(event, AttemptEnded) and event.code not in (None, "session_lost", *NO_TRIES)
+        )
+        assert all(tries[job_id] < LIMITS.max_attempts for job_id in self.dispatcher._jobs)
 
     @invariant()
     def nobody_has_more_jobs_than_slots_at_dispatch(self) -> None:
