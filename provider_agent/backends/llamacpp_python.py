@@ -58,6 +58,7 @@ class LlamaCppPythonBackend(OpenAIBackend):
 
     async def list_models(self) -> tuple[BackendModel, ...]:
         if not (self._listed and await self._is_still_there()):
+            self._listed = ()  # until this process has told its own
             await self._http.hold(self.url, timeout_s=ASK_TIMEOUT_S)  # first: it may end meanwhile
             self._listed = await super().list_models()
         return self._listed

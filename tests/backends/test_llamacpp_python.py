@@ -160,6 +160,22 @@ async def test_and_before_a_job_that_comes_first() -> None:
         assert await it.run(it.call("other"))
 
 
+async def test_a_process_that_has_not_told_its_models_has_none_of_the_last_ones() -> None:
+    """Neither a look that failed nor one that is under way makes it the one that was known."""
+    async with met() as it:
+        await it.restarts_with("other")
+        others, it.engine.pages[LIST] = it.engine.pages[LIST], html()
+        with pytest.raises(BackendFailed):
+            await it.backend.list_models()
+        it.engine.pages[LIST] = others
+        before = len(it.engine.posts)
+        with pytest.raises(ModelNotFound):
+            await it.run(it.call())
+        assert len(it.engine.posts) == before
+
+        assert [model.model_id for model in await it.backend.list_models()] == ["other"]
+
+
 async def test_one_that_is_gone_is_unreachable_and_no_more_than_that() -> None:
     """Until it is back."""
     async with met() as it:
