@@ -243,7 +243,10 @@ class EngineHttp:
 
     async def hold(self, base_url: str, *, timeout_s: float) -> None:
         """Keep a connection on which nothing is asked, in place of the last. Raises BackendUnreachable."""
-        await self._client.hold(base_url, timeout_s=timeout_s)
+        try:
+            await self._client.hold(base_url, timeout_s=timeout_s)
+        except FirstByteTimeout:
+            raise BackendUnreachable("the engine does not accept connections in time") from None
 
     def holds(self, base_url: str) -> bool:
         """The engine has not ended since the last `hold`, nor closed that connection."""

@@ -336,10 +336,11 @@ class Wire(asyncio.BufferedProtocol):
             return
         if transport.get_extra_info("sslcontext") or not _is_readable(transport):
             return
+        size_bytes = 0
         with suppress(OSError):
             size_bytes = os.readv(transport.get_extra_info("socket").fileno(), [self._buffer])
-            if size_bytes:
-                self.buffer_updated(size_bytes)
+        if size_bytes:
+            self.buffer_updated(size_bytes)
 
     def _fall_silent(self) -> None:
         self._end(EngineSilent())

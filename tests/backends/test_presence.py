@@ -58,3 +58,10 @@ async def test_one_that_is_not_there_cannot_be_held(engine: FakeEngine) -> None:
         with pytest.raises(BackendUnreachable):
             await http.hold(engine.url, timeout_s=LATE_S)
         assert not http.holds(engine.url)
+
+
+async def test_one_that_does_not_answer_is_as_good_as_not_there(engine: FakeEngine) -> None:
+    """No answer was asked for, so none is late; here it says nothing to TLS."""
+    async with EngineHttp() as http:
+        with pytest.raises(BackendUnreachable, match="in time"):
+            await http.hold(engine.url.replace("http:", "https:"), timeout_s=0.05)
