@@ -146,7 +146,7 @@ class Agent:
         source: random.Random | None = None,
     ) -> int:
         """Find engines, hold a session, serve; gives the exit code. `source`: of the jitter between tries."""
-        self._executor.on_unreachable = discovery.report_unreachable
+        self._executor.on_unreachable = self._prober.on_unreachable = discovery.report_unreachable
         self._executor.on_missing = discovery.report_changed
         self._warmer.on_loaded = discovery.report_changed
         self._pause.look()
@@ -202,8 +202,13 @@ class Agent:
     def _offer_anew(self) -> None:
         """Route by what is known now, and say so if the offer changed with it."""
         before, models = self._executor.table.fingerprint, self._report.models
-        open_keys = self._executor.breaker.open_keys
-        table = RoutingTable(self._report.catalog, self._policy, open_keys=open_keys)
+        breaker = self._executor.breaker
+        table = RoutingTable(
+            self._report.catalog,
+            self._policy,
+            open_keys=breaker.open_keys,
+            unproven_keys=breaker.unproven_keys,
+        )
         self._executor.table = table
         if table.fingerprint != before:
             if table.left_out:

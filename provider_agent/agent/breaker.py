@@ -41,6 +41,11 @@ class Breaker:
         """The routes that take no job now because their engine keeps failing."""
         return self._circuits.open_keys(self._clock()) if self._circuits else frozenset()
 
+    @property
+    def unproven_keys(self) -> frozenset[Key]:
+        """Those, and the ones that may be tried again but have not answered yet."""
+        return self._circuits.unproven_keys
+
     def minds(self, route: Route) -> bool:
         """Whether what happens on this route matters to those who come."""
         return self.present is None or route.backend in self.present

@@ -85,6 +85,11 @@ class Circuits:
             if row.opened_until_s is not None and now_s < row.opened_until_s
         )
 
+    @property
+    def unproven_keys(self) -> frozenset[Key]:
+        """The routes that have not answered since they opened: open ones, and those to be tried again."""
+        return frozenset(key for key, row in self._rows.items() if row.opened_until_s is not None)
+
     def succeeded(self, key: Key) -> bool:
         """A job there has ended well; whether that closed a circuit."""
         row = self._rows.pop(key, None)

@@ -5,21 +5,28 @@ from an odd request. Nobody waits for it, no slot is taken for it, and no paid p
 """
 
 import asyncio
+from collections.abc import Callable
 
 from provider_agent.agent.breaker import Breaker
 from provider_agent.agent.routing import Route
 from provider_agent.agent.trial import Trial, Trials, Verdict, is_elsewhere, tried_first
+from provider_agent.protocol.errors import ErrorCode
 from provider_agent.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
 
 class Prober:
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        on_unreachable: told the name of a backend that a question could not reach.
+    """
 
     def __init__(self, breaker: Breaker) -> None:
         """It is asked whenever a circuit of this breaker opens, which is told of a whole answer."""
         breaker.on_open = self.ask
+        self.on_unreachable: Callable[[str], None] = lambda _: None
         self._breaker = breaker
         self._wanted: asyncio.Queue[tuple[Route, str, float]] = asyncio.Queue()
 
@@ -44,3 +51,5 @@ class Prober:
             return
         if result.verdict is Verdict.ANSWERED:
             self._breaker.vouch(route)
+        elif result.code is ErrorCode.BACKEND_UNREACHABLE and self._breaker.minds(route):
+            self.on_unreachable(route.backend.name)

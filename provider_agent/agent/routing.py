@@ -97,11 +97,22 @@ class RoutingTable:
         left_out: how many names have no row, since an agent offers no more.
     """
 
-    def __init__(self, catalog: Catalog, policy: Policy, *, open_keys: Collection[Key] = frozenset()) -> None:
-        """Routes in `open_keys` offer no slots for now: jobs may wait for them at the coordinator."""
+    def __init__(
+        self,
+        catalog: Catalog,
+        policy: Policy,
+        *,
+        open_keys: Collection[Key] = frozenset(),
+        unproven_keys: Collection[Key] = frozenset(),
+    ) -> None:
+        """Routes in `open_keys` offer no slots for now: jobs may wait for them at the coordinator.
+
+        Neither they nor those in `unproven_keys` relieve an engine that stands by.
+        """
         self._policy = policy
         self._open_keys = open_keys
-        routes = {name: _on_duty(each, open_keys) for name, each in _routes(catalog, policy).items()}
+        bad = {*open_keys, *unproven_keys}
+        routes = {name: _on_duty(each, bad) for name, each in _routes(catalog, policy).items()}
         self.left_out = max(0, len(routes) - MOST_MODELS)
         self._routes = dict(islice(routes.items(), MOST_MODELS))
         self._fitting: dict[tuple[str, str], tuple[Route, ...]] = {}  # by model and endpoint, once asked for
@@ -168,21 +179,23 @@ def with_room(
 ) -> tuple[Route, ...]:
     """The routes that can take one more job now, by priority, warm before cold, the least loaded first.
 
+    Those that stand by come last: they are here because the others failed, and a job must try those again.
     An idle engine that has to load the model answers in minutes, a busy one with a free slot in seconds: so
     warmth goes before load. An engine that does not tell is not taken for cold.
 
     `active(route)` gives how many jobs run on the route's backend, and how many of them with its model. The
     load of one that tells no slots is reckoned as if it had as many as `untold`.
     """
-    free: list[tuple[int, bool, float, Route]] = []
+    free: list[tuple[bool, int, bool, float, Route]] = []
     for route in routes:
         on_backend, with_model = active(route)
         limits = ((on_backend, route.backend.max_concurrent), (with_model, route.model.max_concurrent))
         told = [(jobs, limit) for jobs, limit in limits if limit is not None]
         if all(jobs < limit for jobs, limit in told):
             load = max((jobs / limit for jobs, limit in told), default=on_backend / untold)
-            free.append((route.backend.priority, route.model.is_loaded is False, load, route))
-    return tuple(route for *_, route in sorted(free, key=lambda each: each[:3]))
+            backend, is_cold = route.backend, route.model.is_loaded is False
+            free.append((backend.standby, backend.priority, is_cold, load, route))
+    return tuple(route for *_, route in sorted(free, key=lambda each: each[:4]))
 
 
 def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
@@ -201,10 +214,10 @@ def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
     return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}
 
 
-def _on_duty(routes: tuple[Route, ...], open_keys: Collection[Key]) -> tuple[Route, ...]:
+def _on_duty(routes: tuple[Route, ...], bad: Collection[Key]) -> tuple[Route, ...]:
     """Without those that stand by, while another engine has the model and does not keep failing."""
     regular = tuple(route for route in routes if not route.backend.standby)
-    return regular if any(route.key not in open_keys for route in regular) else routes
+    return regular if any(route.key not in bad for route in regular) else routes
 
 
 def _is_warm(routes: Iterable[Route]) -> bool | None:

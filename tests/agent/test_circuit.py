@@ -47,6 +47,17 @@ def test_an_answer_between_two_failures_begins_the_count_anew() -> None:
     assert circuits.block(KEY, 0.0, untried=0) is None
 
 
+def test_a_route_is_proven_by_an_answer_and_not_by_time() -> None:
+    """While it may be tried again, nobody knows yet; failures that open no circuit are no reason to doubt."""
+    circuits = opened()
+    circuits.failed(("other", "m"), 0.0)
+
+    assert circuits.open_keys(FIRST_PAUSE_S) == frozenset()
+    assert circuits.unproven_keys == {KEY}
+    circuits.succeeded(KEY)
+    assert circuits.unproven_keys == frozenset()
+
+
 def test_one_job_at_a_time_tries_a_circuit_that_was_open() -> None:
     """The others are told that there is no room."""
     circuits = opened()

@@ -10,7 +10,7 @@ from provider_agent.agent.breaker import Breaker
 from provider_agent.agent.circuit import FAILURES
 from provider_agent.agent.prober import Prober
 from provider_agent.agent.routing import Route
-from provider_agent.backends.base import BackendFailed, BackendModel, StreamTruncated
+from provider_agent.backends.base import BackendFailed, BackendModel, BackendUnreachable, StreamTruncated
 from tests.fakes.backends import CHAT, ScriptedBackend
 from tests.fakes.logs import LogLines
 from tests.simulation.loop import run_virtually
@@ -71,6 +71,27 @@ def test_whatever_else_comes_is_not_told(backend: ScriptedBackend) -> None:
     """The circuit stays as it is."""
     assert answered(route(backend)) == []
     assert backend.open_connections == 0
+
+
+def test_an_engine_that_is_gone_is_told() -> None:
+    """What killed it broke the jobs first: else it stays on offer until a job is sent to it once more."""
+    gone: list[str] = []
+
+    async def play() -> None:
+        breaker = Breaker(clock=asyncio.get_running_loop().time, running=tuple)
+        prober = Prober(breaker)
+        prober.on_unreachable = gone.append
+        lost = ScriptedBackend(refuses=BackendUnreachable("the engine does not accept connections"))
+        replaced = ScriptedBackend(refuses=BackendUnreachable("the engine does not accept connections"))
+        breaker.present = [lost]
+        prober.ask(route(lost), WITHIN_S)
+        prober.ask(route(replaced), WITHIN_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await prober.run()
+
+    run_virtually(play())
+    assert gone == ["scripted"]
 
 
 def test_an_engine_is_asked_as_soon_as_its_circuit_opens() -> None:

@@ -179,6 +179,27 @@ def test_an_engine_that_stands_by_has_jobs_while_the_others_keep_failing() -> No
     assert failing.offers[0].max_concurrent == 8
 
 
+def test_an_engine_that_stands_by_has_jobs_until_one_of_the_others_has_answered_again() -> None:
+    """One that may be tried again takes a single job, which may hang there for minutes."""
+    own = ScriptedBackend(name="own", max_concurrent=2)
+    paid = ScriptedBackend(name="paid", max_concurrent=8, priority=1, standby=True)
+    catalog = Catalog(tuple(CatalogEntry(each, each.models, healthy=True) for each in (own, paid)))
+
+    tried_again = RoutingTable(catalog, Policy(), unproven_keys={("own", "m")})
+
+    assert set(names(tried_again.routes("m", CHAT))) == {"own", "paid"}
+    assert tried_again.offers[0].max_concurrent == 8
+
+
+def test_an_engine_that_stands_by_comes_after_all_others() -> None:
+    """Whatever its priority: else one that failed would never be tried again."""
+    own = ScriptedBackend(name="own", max_concurrent=2)
+    paid = ScriptedBackend(name="paid", max_concurrent=8, priority=1, standby=True)
+    ways = [Route(each, each.models[0]) for each in (paid, own)]
+
+    assert names(with_room(ways, nothing_runs, untold=8)) == ["own", "paid"]
+
+
 def test_an_offer_of_several_engines_promises_what_each_of_them_keeps() -> None:
     """The smallest window; kind and fingerprint are those of the engine that is asked first."""
     first, second = ScriptedBackend(name="a", priority=1), ScriptedBackend(name="b", priority=2)
