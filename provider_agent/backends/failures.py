@@ -95,8 +95,10 @@ def sanitise(message: str) -> str:
 
 
 def _unless_no_address(match: re.Match[str]) -> str:
-    """A time of day has colons, too."""
+    """A time of day has colons, too; and two alone are a grammar's, or a slice's, sooner than no address."""
     text = match[0]
+    if text.strip("[]") == "::":
+        return text
     for shown in (text, text.rstrip(".:")):  # what ends a sentence may follow it
         try:
             ipaddress.IPv6Address(shown.lstrip("[").partition("]")[0].partition("%")[0])

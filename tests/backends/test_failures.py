@@ -116,6 +116,7 @@ def test_a_body_is_never_passed_on_as_it_is(body: bytes) -> None:
         ("dial [fe80::1%eth0]:80 or ::1 or localhost:8080", "dial <address> or <address> or <address>"),
         ("2001:db8::7334: refused, as was ::1.", "<address>: refused, as was <address>."),
         ("std::vector, add::method", None),
+        ("no grammar: root ::= (((", None),
         ("host gpu.lan.example.com:8000 is down", "host <address> is down"),
         ("host a.b.c.d.e.f.g.h.i.example.com:8000 is down", "host a.b.<address> is down"),
         ("failed to load /home/joe/.ollama/models/x.gguf", "failed to load <path>"),
