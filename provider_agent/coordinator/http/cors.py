@@ -25,7 +25,7 @@ class Cors:
     """What pages of these origins may do; without any, nothing is said, and browsers withhold our answers."""
 
     def __init__(self, origins: Collection[str]) -> None:
-        self._origins = frozenset(origins)
+        self._origins = frozenset(origin.lower() for origin in origins)  # as browsers write them
 
     def add_to(self, app: web.Application) -> None:
         if self._origins:

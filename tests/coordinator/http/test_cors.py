@@ -56,6 +56,13 @@ async def test_a_page_of_a_named_origin_may_read_a_stream() -> None:
     assert response.headers["Access-Control-Expose-Headers"] == "X-Job-Id, X-Agent, Retry-After"
 
 
+async def test_an_origin_may_be_named_in_capitals() -> None:
+    """Browsers write it without."""
+    capitals = "https://Chat.Example.org"
+    async with server(capitals) as client, client.post(CHAT, headers={"Origin": PAGE}) as response:
+        assert readable_by(response) == PAGE
+
+
 async def test_a_page_of_a_named_origin_may_read_a_refusal() -> None:
     """Else its user would see a network error instead of the reason."""
     async with server(PAGE) as client, client.get("/api/tags", headers={"Origin": PAGE}) as response:
