@@ -238,19 +238,20 @@ class Fleet:
 
     def add(self, provider: Provider) -> None:
         """Let a provider in; it takes the place of the one with the same id."""
-        older = self.get(provider.provider_id)
-        if older is not None:
-            self.remove(older)
+        older = self._providers.pop(provider.provider_id, None)
+        self.away.pop(provider.provider_id, None)
+        gone = [] if older is None else self._unlist(older)
         self._providers[provider.provider_id] = provider
         self._list(provider)
+        self._miss(gone)
 
     def remove(self, provider: Provider) -> bool:
         """Whether it was here; a newer one of the same identity stays."""
         if self._providers.get(provider.provider_id) is not provider:
             return False
-        self._unlist(provider)
         self.away.pop(provider.provider_id, None)
         del self._providers[provider.provider_id]
+        self._miss(self._unlist(provider))
         return True
 
     def send_away(self, provider: Provider) -> None:
@@ -260,9 +261,10 @@ class Fleet:
 
     def take_capabilities(self, provider: Provider, capabilities: Capabilities) -> tuple[RejectedModel, ...]:
         """As `Provider.take_capabilities`, for one that is here."""
-        self._unlist(provider)
+        gone = self._unlist(provider)
         rejected = provider.take_capabilities(capabilities)
         self._list(provider)
+        self._miss(gone)
         return rejected
 
     def _list(self, provider: Provider) -> None:
@@ -270,7 +272,8 @@ class Fleet:
             self._having.setdefault(model_id, {})[provider.provider_id] = provider
         self._departed.forget(provider.offers)
 
-    def _unlist(self, provider: Provider) -> None:
+    def _unlist(self, provider: Provider) -> list[str]:
+        """Take its models off the lists; returns those that nobody has now."""
         gone: list[str] = []
         for model_id in provider.offers:
             having = self._having[model_id]
@@ -278,7 +281,11 @@ class Fleet:
             if not having:
                 del self._having[model_id]
                 gone.append(model_id)
-        self._departed.leave(gone)
+        return gone
+
+    def _miss(self, gone: Iterable[str]) -> None:
+        """Those of them that are not back in the same step have left."""
+        self._departed.leave(model_id for model_id in gone if model_id not in self._having)
 
 
 def plain_text(text: str, longest: int = 64) -> str:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provider_agent.coordinator.departed import RETURN_S
+from provider_agent.coordinator.departed import MOST, RETURN_S
 from provider_agent.coordinator.fleet import (
     STREAM_IDS,
     Fleet,
@@ -262,6 +262,27 @@ def test_a_model_is_gone_once_nobody_offers_it_any_more() -> None:
     assert fleet.back_within_s("m") is None
     fleet.take_capabilities(one, capabilities(offer("n")))
     assert (fleet.back_within_s("m"), fleet.back_within_s("x")) == (RETURN_S, None)
+
+
+def test_an_agent_that_says_anew_what_it_offers_makes_nobody_forget_what_is_gone() -> None:
+    """Its own models were not gone meanwhile, however many they are; nor when it comes back."""
+    fleet, one, large = Fleet(clock=ManualClock()), provider("a"), provider("b")
+    for each in (one, large):
+        fleet.add(each)
+    many = capabilities(*(offer(str(i)) for i in range(MOST)))
+    fleet.take_capabilities(large, many)
+    fleet.take_capabilities(one, capabilities())
+    fleet.remove(one)
+    fleet.take_capabilities(large, capabilities(*many.models[1:], offer("m")))
+    fleet.take_capabilities(large, many)
+    assert fleet.back_within_s("m") == RETURN_S
+
+    fleet.take_capabilities(large, many)
+    again = provider("b")
+    again.remember(large)
+    fleet.add(again)
+
+    assert (fleet.back_within_s("m"), fleet.back_within_s("1")) == (RETURN_S, None)
 
 
 def test_an_older_session_cannot_remove_the_newer_one() -> None:
