@@ -60,7 +60,7 @@ class Breaker:
 
     def succeeded(self, route: Route) -> None:
         """A job there has ended well."""
-        if self._circuits and self._circuits.succeeded(route.key):
+        if self._circuits and self.minds(route) and self._circuits.succeeded(route.key):
             self._closed(route)
 
     def vouch(self, route: Route) -> None:

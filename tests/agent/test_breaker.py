@@ -286,6 +286,28 @@ def test_what_a_replaced_engine_does_opens_no_circuit_of_its_successor() -> None
     run_virtually(play())
 
 
+def test_what_a_replaced_engine_does_closes_no_circuit_of_its_successor() -> None:
+    """A job that has ended well there says no more of the new one than one that failed."""
+
+    async def play() -> None:
+        gate = asyncio.Event()
+        old, new = ScriptedBackend(gate, b"x", name="a"), ScriptedBackend(name="a")
+        async with executing(old) as bench:
+            bench.submit(job())
+            await bench.settle()
+            breaker = bench.executor.breaker
+            breaker.present = {new}
+            for _ in range(FAILURES):
+                breaker.failed(Route(new, new.models[0]), BROKEN)
+            gate.set()
+            await bench.settle()
+
+            assert bench.line.codes() == ["done"]
+            assert breaker.open_keys == {("a", "m")}
+
+    run_virtually(play())
+
+
 @pytest.mark.parametrize("way", ["deadline", "cancel"])
 def test_an_engine_that_says_nothing_is_left_alone_whoever_loses_patience_first(way: str) -> None:
     """Least loaded as it is, it would else get job after job for ever (field note 73)."""
