@@ -83,7 +83,7 @@ class Dispatcher:
         return CoordinatorView(
             agents=len(present),
             models=len(self.fleet.models),
-            free_slots=sum(provider.free_slots for provider in present),
+            free_slots=sum(_free_slots(provider) for provider in present),
             running_jobs=sum(len(provider.jobs) for provider in self.fleet.providers),
             waiting_jobs=len(self._placing.waiting),
         )
@@ -282,3 +282,8 @@ class Dispatcher:
                 await self._placing.is_idle.wait()
         except TimeoutError:
             self._placing.stop()
+
+
+def _free_slots(provider: Provider) -> int:
+    """Jobs that it could take now of what it offers; several names may stand for one model."""
+    return min(provider.free_slots, sum(provider.free_slots_for(model_id) for model_id in provider.offers))

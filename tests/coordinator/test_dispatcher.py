@@ -422,6 +422,17 @@ async def test_the_view_counts_what_is_there(coordinator: Coordinator) -> None:
     ) == (1, 2, 0, 2, 1)
 
 
+async def test_the_slots_in_view_are_those_of_models(coordinator: Coordinator) -> None:
+    """An agent whose engine is away, or smaller than its own limit, takes no more for being there."""
+    agent = coordinator.agent("a", "m", slots=8)
+
+    agent.offer(offer("m", max_concurrent=3), slots=8)
+    few = coordinator.dispatcher.view().free_slots
+    agent.offer(slots=8)
+
+    assert (few, coordinator.dispatcher.view().free_slots) == (3, 0)
+
+
 async def test_what_happens_is_told_in_order(coordinator: Coordinator) -> None:
     """One record for each step that somebody may want to count."""
     agent = coordinator.agent()
