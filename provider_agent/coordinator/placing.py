@@ -55,6 +55,7 @@ class DispatchLimits:
         resume_window_s: how long an agent that was lost is waited for; 0 for not at all.
         move_after_s: for so long only its return is waited for, and then room at other agents, too. An
             agent that had fallen silent before was waited for already.
+        young_s: for so long after the start, a model that nobody has offered yet is waited for.
     """
 
     queue_max_wait_s: float = 30.0
