@@ -55,6 +55,7 @@ class AgentConfig(Settings, frozen=True, kw_only=True):
                 max_concurrent=backend.max_concurrent,
                 priority=backend.priority,
                 standby=backend.standby,
+                aliases=backend.aliases,
             )
             for index, backend in enumerate(self.backends)
         )
@@ -203,12 +204,14 @@ def _check_globs(config: AgentConfig, origin: Origin) -> None:
 
 
 def _check_aliases(config: AgentConfig, origin: Origin) -> None:
-    for alias in config.models.aliases:
-        if not is_name(alias):
-            problem = f"holds a name of {len(alias)} characters that no model can be offered by"
-            raise origin.error(
-                "models.aliases", problem, f"choose 1 to {LONGEST_NAME} characters of plain text"
-            )
+    tables = {"models.aliases": config.models.aliases} | {
+        f"backends[{index}].aliases": backend.aliases for index, backend in enumerate(config.backends)
+    }
+    for key, aliases in tables.items():
+        for alias in aliases:
+            if not is_name(alias):
+                problem = f"holds a name of {len(alias)} characters that no model can be offered by"
+                raise origin.error(key, problem, f"choose 1 to {LONGEST_NAME} characters of plain text")
 
 
 def _check_warm(config: AgentConfig, origin: Origin) -> None:

@@ -87,6 +87,7 @@ class BackendSection(Section, frozen=True, kw_only=True):
     api_key_file: Path | None = None
     models: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
+    aliases: dict[str, str] = {}
     max_concurrent: Slots | None = None
     priority: int = 100
     standby: bool = False

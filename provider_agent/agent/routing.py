@@ -30,7 +30,7 @@ class Policy:
     Attributes:
         expose: globs of the public names that may be listed and executed.
         hide: globs of those that may not; wins over `expose`.
-        aliases: public name -> the engine's name.
+        aliases: public name -> the engine's name; an engine's own aliases go before these.
         price_of: what a million tokens of input, and of output, of a public name cost: integer
             micro-units of the operator's currency; 0 is free.
         max_concurrent: jobs at once over all backends.
@@ -48,8 +48,8 @@ class Policy:
     def lets_through(self, public_name: str) -> bool:
         return _matches(public_name, self.expose) and not _matches(public_name, self.hide)
 
-    def globs_limiting(self, public_name: str) -> tuple[str, ...]:
-        names = {public_name, self.aliases.get(public_name, public_name)}
+    def globs_limiting(self, names: Collection[str]) -> tuple[str, ...]:
+        """Those that hold for a model with these names, public or not."""
         return tuple(glob for glob in self.limits if any(fnmatchcase(name, glob) for name in names))
 
 
@@ -132,7 +132,7 @@ class RoutingTable:
                 sum(
                     route.limit(policy.max_concurrent) for route in routes if route.key not in self._open_keys
                 ),
-                *(policy.limits[glob] for glob in policy.globs_limiting(name)),
+                *(policy.limits[glob] for glob in self._globs_limiting(name)),
             ),
             context_window=min(windows, default=None),
             input_per_1m=input_per_1m,
@@ -167,8 +167,13 @@ class RoutingTable:
         limits = self._policy.limits
         if not limits:
             return False
-        counted = Counter(glob for name in running for glob in self._policy.globs_limiting(name))
-        return any(counted[glob] >= limits[glob] for glob in self._policy.globs_limiting(model_id))
+        counted = Counter(glob for name in running for glob in self._globs_limiting(name))
+        return any(counted[glob] >= limits[glob] for glob in self._globs_limiting(model_id))
+
+    def _globs_limiting(self, model_id: str) -> tuple[str, ...]:
+        """By its public name, and by those that engines call it."""
+        upstream = (route.model.model_id for route in self._routes.get(model_id, ()))
+        return self._policy.globs_limiting({model_id, *upstream})
 
     def __len__(self) -> int:
         return len(self._routes)
@@ -199,16 +204,15 @@ def with_room(
 
 
 def _routes(catalog: Catalog, policy: Policy) -> dict[str, tuple[Route, ...]]:
-    aliases: defaultdict[str, list[str]] = defaultdict(list)
-    for alias, target in policy.aliases.items():
-        aliases[target].append(alias)
     found: dict[str, list[Route]] = {}
     for entry in catalog.entries:
+        aliases = {**policy.aliases, **entry.backend.aliases}
+        named: defaultdict[str, list[str]] = defaultdict(list)
+        for alias, target in aliases.items():
+            named[target].append(alias)
         for model in entry.models:
-            own = (
-                () if model.model_id in policy.aliases else (model.model_id,)
-            )  # a name that the operator took
-            names = (*own, *aliases.get(model.model_id, ()))
+            own = () if model.model_id in aliases else (model.model_id,)  # a name that the operator took
+            names = (*own, *named.get(model.model_id, ()))
             for name in filter(policy.lets_through, names):
                 found.setdefault(name, []).append(Route(entry.backend, model))
     return {name: tuple(sorted(routes, key=lambda r: r.backend.priority)) for name, routes in found.items()}

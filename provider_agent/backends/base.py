@@ -19,7 +19,7 @@ The tree of the errors; each class carries its wire code, so that nobody maps th
     └── StreamFailed            the engine reported an error inside its answer
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
@@ -39,6 +39,7 @@ class BackendSettings:
         exclude: globs of those that may not.
         priority: lower is asked first.
         standby: it is asked only while no other engine has the model.
+        aliases: public name -> this engine's name; goes before those of all engines.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class BackendSettings:
     max_concurrent: int | None = None
     priority: int = 100
     standby: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class Backend(Protocol):
         max_concurrent: what the operator allows; None for no limit of its own.
         priority: lower is asked first.
         standby: it is asked only while no other engine has the model.
+        aliases: public name -> this engine's name, where the operator gives it names of its own.
     """
 
     @property
@@ -168,6 +171,8 @@ class Backend(Protocol):
     def priority(self) -> int: ...
     @property
     def standby(self) -> bool: ...
+    @property
+    def aliases(self) -> Mapping[str, str]: ...
 
     async def list_models(self) -> tuple[BackendModel, ...]:
         """What it serves now. Raises BackendError; this is the health check, too."""

@@ -55,6 +55,7 @@ class OpenAIBackend:
         self.max_concurrent = settings.max_concurrent
         self.priority = settings.priority
         self.standby = settings.standby
+        self.aliases = settings.aliases
         self._http = http
         self._api_key = settings.api_key
         self._left_out: frozenset[str] = frozenset()

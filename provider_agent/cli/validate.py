@@ -110,7 +110,7 @@ async def _look(config: "AgentConfig", wish: "Wish | None") -> dict[str, Any]:
         findings = describe(config, table, _backends(catalog, troubled, unknown))
         errors = [problem.text for problem in problems if problem.level == "error"]
         if _is_complete(findings):
-            problems += name_problems(config.models, [offer.model_id for offer in table.offers])
+            problems += name_problems(config, [offer.model_id for offer in table.offers])
         findings |= {"valid": False, "error": errors[0]} if errors else {}
         findings["problems"] = [problem._asdict() for problem in problems]
         if wish is not None:

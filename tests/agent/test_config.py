@@ -54,6 +54,7 @@ def test_every_table_is_read(file: Path) -> None:
         models = ["qwen*"]
         priority = 1
         standby = true
+        aliases = { best = "qwen3" }
         """,
     )
 
@@ -65,7 +66,12 @@ def test_every_table_is_read(file: Path) -> None:
     assert config.pricing.of("other") == (0, 7)
     assert [backend.kind for backend in config.backends] == ["ollama", "openai"]
     assert config.backend_settings({})[1] == BackendSettings(
-        kind="openai", url="http://gpu:8000/v1/", models=("qwen*",), priority=1, standby=True
+        kind="openai",
+        url="http://gpu:8000/v1/",
+        models=("qwen*",),
+        priority=1,
+        standby=True,
+        aliases={"best": "qwen3"},
     )
 
 

@@ -96,6 +96,11 @@ MISTAKES = {
         ", line 2: models.aliases holds a name of 0 characters that no model can be offered by",
         "choose 1 to 512 characters of plain text",
     ),
+    "alias of one engine without a name": Mistake(
+        URL + '[[backends]]\nkind = "ollama"\naliases = { "" = "llama3" }',
+        ", line 4: backends[0].aliases holds a name of 0 characters that no model can be offered by",
+        "choose 1 to 512 characters of plain text",
+    ),
     "out of range": Mistake(
         URL + "limits.max_concurrent = 257",
         ", line 2: limits.max_concurrent must be an integer from 1 to 256, not 257",

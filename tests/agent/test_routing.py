@@ -156,6 +156,43 @@ def test_an_engine_that_keeps_failing_offers_no_slots_and_stays_on_the_list() ->
     assert names(both.routes("m", CHAT)) == ["a", "b"]
 
 
+def test_engines_that_call_one_model_differently_share_one_name() -> None:
+    """By an alias of the one that has the odd name; each is asked by its own name (field note 72)."""
+    ollama = ScriptedBackend(name="a", models=("llama3.2:3b",))
+    vllm = ScriptedBackend(name="b", models=("org/Llama", "n"), aliases={"llama3.2:3b": "org/Llama"})
+    both = table(ollama, vllm)
+    routes = both.routes("llama3.2:3b", CHAT)
+
+    assert isinstance(routes, tuple)
+    assert {(route.backend.name, route.model.model_id) for route in routes} == {
+        ("a", "llama3.2:3b"),
+        ("b", "org/Llama"),
+    }
+    assert [offer.model_id for offer in both.offers] == ["llama3.2:3b", "n", "org/Llama"]
+
+
+def test_an_engines_own_alias_goes_before_those_of_all_engines() -> None:
+    """There, and nowhere else."""
+    one = ScriptedBackend(name="a", models=("x", "y"))
+    other = ScriptedBackend(name="b", models=("x", "y"), aliases={"best": "y"})
+    routes = table(one, other, policy=Policy(aliases={"best": "x"})).routes("best", CHAT)
+
+    assert isinstance(routes, tuple)
+    assert {(route.backend.name, route.model.model_id) for route in routes} == {("a", "x"), ("b", "y")}
+
+
+def test_a_limit_on_an_engines_name_holds_for_the_alias_that_brings_it_in() -> None:
+    """Whoever asks by the public name uses that model, too."""
+    backend = ScriptedBackend(models=("org/Llama-70B",), aliases={"best": "org/Llama-70B"}, max_concurrent=8)
+    limited = table(backend, policy=Policy(limits={"*70B": 1}))
+
+    assert {offer.model_id: offer.max_concurrent for offer in limited.offers} == {
+        "best": 1,
+        "org/Llama-70B": 1,
+    }
+    assert limited.is_at_limit("org/Llama-70B", ["best"])
+
+
 def test_an_engine_that_stands_by_has_no_jobs_while_another_one_has_the_model() -> None:
     """Not when that one is busy, either; its other models are its own."""
     own = ScriptedBackend(name="own", models=("m",), max_concurrent=2)

@@ -1,11 +1,14 @@
 """A name that is mistyped is told, where it would just do nothing."""
 
-from provider_agent.agent.config_sections import ModelsSection
+from provider_agent.agent.config import AgentConfig
+from provider_agent.agent.config_sections import BackendSection, CoordinatorSection, ModelsSection
 from provider_agent.cli.validate_names import name_problems
 
 
-def told(models: ModelsSection) -> list[str]:
-    found = name_problems(models, ["llama3.2:3b", "llama3", "qwen3:30b"])
+def told(models: ModelsSection, *backends: BackendSection) -> list[str]:
+    coordinator = CoordinatorSection(url="wss://c.example/v1/agents/connect")
+    config = AgentConfig(coordinator=coordinator, models=models, backends=backends)
+    found = name_problems(config, ["llama3.2:3b", "llama3", "qwen3:30b"])
     assert {(problem.level, problem.about) for problem in found} <= {("warning", "models")}
     return [problem.text for problem in found]
 
@@ -33,3 +36,13 @@ def test_an_alias_of_no_model_is_told() -> None:
     (text,) = told(ModelsSection(aliases={"gpt": "qwen3:3b"}))
 
     assert text.startswith('models.aliases has "gpt" for "qwen3:3b", but no model on offer is called so; ')
+
+
+def test_an_alias_of_one_engine_is_told_with_its_place() -> None:
+    """There may be several."""
+    named = BackendSection(kind="vllm", aliases={"gpt": "org/Qwen"})
+    (text,) = told(ModelsSection(), BackendSection(kind="ollama"), named)
+
+    assert text.startswith(
+        'backends[1].aliases has "gpt" for "org/Qwen", but no model on offer is called so; '
+    )

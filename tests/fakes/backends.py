@@ -1,7 +1,7 @@
 """Backends that follow a script; their trouble is in the script."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from provider_agent.backends.base import BackendFailed, BackendModel, Call, Usage
@@ -81,6 +81,7 @@ class ScriptedBackend:
         max_concurrent: int | None = None,
         priority: int = 100,
         standby: bool = False,
+        aliases: Mapping[str, str] | None = None,
         refuses: Exception | None = None,
         usage: Usage | None = None,
     ) -> None:
@@ -90,6 +91,7 @@ class ScriptedBackend:
         self.max_concurrent = max_concurrent
         self.priority = priority
         self.standby = standby
+        self.aliases: Mapping[str, str] = aliases or {}
         self.models = tuple(BackendModel(model, frozenset({CHAT})) for model in models)
         self.steps = steps
         self.refuses = refuses

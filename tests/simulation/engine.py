@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from provider_agent.backends.base import (
     AuthRejected,
@@ -107,6 +108,7 @@ class SimulatedEngine:
     url = "http://127.0.0.1:9"
     priority = 100
     standby = False
+    aliases: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, name: str, rng: random.Random, story: Story, *, slots: int) -> None:
         self.name = name
