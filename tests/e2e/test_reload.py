@@ -17,9 +17,11 @@ async def test_sighup_applies_the_file_and_the_running_answer_ends_as_usual(tmp_
             file.write_text('models.hide = ["tiny"]\n' + file.read_text())
             parts.agent.hang_up()
             applied = await parts.agent.event("settings_applied")
-            taken = await parts.coordinator.event("capabilities_taken")
-            while taken["models"]:
-                taken = await parts.coordinator.event("capabilities_taken")
+            offers = [await parts.coordinator.event("capabilities_taken")]
+            while offers[-1]["models"] or not any(
+                offer["models"] for offer in offers
+            ):  # the first may be empty
+                offers.append(await parts.coordinator.event("capabilities_taken"))
             async with parts.client.get("/v1/models") as listed:
                 models = (await listed.json())["data"]
             rest = await response.read()
