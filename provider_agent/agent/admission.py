@@ -66,7 +66,8 @@ def _obstacle(job: Job, table: RoutingTable, limits: ExecutorLimits, now: Situat
         return Refusal(ErrorCode.RATE_LIMITED, reason, retry_after_ms=_milliseconds(now.budget_wait_s))
     if len(now.running) >= limits.max_concurrent:
         return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots of this agent are taken")
-    if table.is_at_limit(job.model_id, (each.job.model_id for each in now.running)):
+    names = ((each.job.model_id, each.route.model.model_id) for each in now.running)
+    if table.is_at_limit(job.model_id, names):
         return Refusal(ErrorCode.OUT_OF_CAPACITY, "all slots that the operator gives this model are taken")
     return None
 

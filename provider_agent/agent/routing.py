@@ -18,6 +18,7 @@ from provider_agent.agent.circuit import Key
 from provider_agent.backends.base import Backend, BackendModel
 from provider_agent.backends.discovery import Catalog
 from provider_agent.protocol.errors import ErrorCode
+from provider_agent.protocol.features import in_common
 from provider_agent.protocol.frames import MOST_MODELS, ModelOffer
 
 EMBEDDING_ENDPOINTS = frozenset({"/v1/embeddings", "/api/embed"})
@@ -139,7 +140,7 @@ class RoutingTable:
             output_per_1m=output_per_1m,
             fingerprint=routes[0].model.fingerprint,
             warm=_is_warm(route for route in routes if route.key not in self._open_keys),
-            features=_features(routes),
+            features=in_common(route.model.features for route in routes),
         )
 
     def routes(self, model_id: str, endpoint: str) -> tuple[Route, ...] | Refusal:
@@ -162,12 +163,15 @@ class RoutingTable:
         routes = (route for name in self._routes if _matches(name, wanted) for route in self._routes[name])
         return tuple({route.key: route for route in routes}.values())
 
-    def is_at_limit(self, model_id: str, running: Iterable[str]) -> bool:
-        """Whether the operator allows no further job of this model beside these, by their public names."""
+    def is_at_limit(self, model_id: str, running: Iterable[Collection[str]]) -> bool:
+        """Whether the operator allows no further job of this model beside these.
+
+        `running` has the names of each one's model: the public one, and the engine's.
+        """
         limits = self._policy.limits
         if not limits:
             return False
-        counted = Counter(glob for name in running for glob in self._globs_limiting(name))
+        counted = Counter(glob for names in running for glob in self._policy.globs_limiting(names))
         return any(counted[glob] >= limits[glob] for glob in self._globs_limiting(model_id))
 
     def _globs_limiting(self, model_id: str) -> tuple[str, ...]:
@@ -228,12 +232,6 @@ def _is_warm(routes: Iterable[Route]) -> bool | None:
     """Whether one of them has the model in memory; None when none has, and none says that it has not."""
     said = {route.model.is_loaded for route in routes}
     return True if True in said else False if False in said else None
-
-
-def _features(routes: Iterable[Route]) -> tuple[str, ...] | None:
-    """What all of them have that say something of it: whoever gets the job can do this."""
-    said = [route.model.features for route in routes if route.model.features is not None]
-    return tuple(sorted(frozenset.intersection(*said))) if said else None
 
 
 def _matches(name: str, globs: Iterable[str]) -> bool:

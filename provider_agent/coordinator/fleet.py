@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from provider_agent.coordinator.departed import Departed
+from provider_agent.protocol.features import in_common
 from provider_agent.protocol.frames import (
     PROTOCOL,
     Capabilities,
@@ -294,9 +295,8 @@ def plain_text(text: str, longest: int = 64) -> str:
 
 
 def features_of(offers: Iterable[ModelOffer]) -> tuple[str, ...] | None:
-    """What all of these have that say something of it, sorted; None when none does."""
-    said = [frozenset(offer.features) for offer in offers if offer.features is not None]
-    return tuple(sorted(frozenset.intersection(*said))) if said else None
+    """What all of these can do beside text, as far as they tell."""
+    return in_common(offer.features for offer in offers)
 
 
 def endpoints_of(offers: Iterable[ModelOffer]) -> tuple[str, ...]:

@@ -190,7 +190,15 @@ def test_a_limit_on_an_engines_name_holds_for_the_alias_that_brings_it_in() -> N
         "best": 1,
         "org/Llama-70B": 1,
     }
-    assert limited.is_at_limit("org/Llama-70B", ["best"])
+    assert limited.is_at_limit("org/Llama-70B", [("best", "org/Llama-70B")])
+
+
+def test_a_job_counts_against_its_limit_when_its_engine_has_gone() -> None:
+    """It still runs, whatever is on offer by now."""
+    limited = table(ScriptedBackend(models=("other:70b",)), policy=Policy(limits={"*:70b": 1}))
+
+    assert limited.is_at_limit("other:70b", [("best", "big:70b")])
+    assert not limited.is_at_limit("other:70b", [("best", "big:7b")])
 
 
 def test_an_engine_that_stands_by_has_no_jobs_while_another_one_has_the_model() -> None:
