@@ -1,6 +1,5 @@
 """What becomes of an engine that fails, through the whole agent."""
 
-import asyncio
 from pathlib import Path
 
 from provider_agent.agent.circuit import FAILURES
@@ -29,7 +28,6 @@ async def test_the_odd_requests_of_one_client_take_an_engine_from_nobody(tmp_pat
                 number += 1
                 await peer.dispatch(f"j{number}", "tiny", ODD)
                 served = type((await peer.answer(f"j{number}")).outcome).__name__
-                await asyncio.sleep(0)
             process.stop.set()
 
         async with agent(tmp_path, play, engine) as process:

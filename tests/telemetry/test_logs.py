@@ -119,15 +119,14 @@ def test_a_terminal_gets_readable_lines() -> None:
     assert not terminal.getvalue().startswith("{")
 
 
-def test_a_line_for_people_has_what_they_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_for_people_has_what_they_read() -> None:
     """The second and not the microsecond, no module of ours, and no field that holds nothing."""
-    monkeypatch.setitem(os.environ, "NO_COLOR", "1")
-    terminal = Terminal()
-    configure("info", "console", terminal)
+    paper = io.StringIO()
+    configure("info", "console", paper)
     get_logger("provider_agent.agent").info("job_ended", agent="", http_status=None, chunks=0)
     get_logger("websockets").warning("odd")
 
-    ours, theirs = terminal.getvalue().splitlines()
+    ours, theirs = paper.getvalue().splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[info\] job_ended chunks=0", ours)
     assert theirs.endswith("[warning] odd [websockets]")
 
